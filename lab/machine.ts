@@ -1,0 +1,108 @@
+/*
+ * QEMU's command line. Pure, so that it can be read in a test.
+ */
+
+/** A virtio-fs socket that a guest gets as a device. */
+export interface Share {
+  /** Host path of the daemon's vhost-user socket. */
+  readonly socketPath: string;
+  /** Name of the filesystem in the guest: `mount -t virtiofs TAG`. */
+  readonly tag: string;
+  /** Request queues, default 1. */
+  readonly queues?: number;
+  /** Descriptors of a queue, default 1024: requests of 1 MiB fit. */
+  readonly queueSize?: number;
+  /** Where boot() mounts it; not mounted when absent. */
+  readonly mountPoint?: string;
+  /** For `mount -o`. */
+  readonly mountOptions?: string;
+  /** Another device than vhost-user-fs-pci: gets the id of the character device, gives the argument of -device. */
+  readonly device?: (chardev: string) => string;
+}
+
+/** What a command line is made of. */
+export interface MachineOptions {
+  readonly accel: 'kvm' | 'tcg';
+  readonly memoryMiB: number;
+  readonly cpus: number;
+  readonly kernelPath: string;
+  /** Absent when the root filesystem is a share. */
+  readonly initramfsPath?: string;
+  readonly kernelArguments: string;
+  readonly shares: readonly Share[];
+  readonly lanes: number;
+  /** The socket paths of the lanes' input ports. */
+  readonly inputPath: (lane: number) => string;
+  /** False only to show what happens without: the daemon cannot reach the guest's memory then. */
+  readonly sharedMemory?: boolean;
+  readonly extraArgs?: readonly string[];
+}
+
+/** Descriptors that QEMU inherits, all sockets: QMP, the interactive console, and io and err of each lane. */
+export const QMP_FD = 3;
+export const TERMINAL_FD = 4;
+export function laneFds(lane: number): { io: number; err: number } {
+  return { io: 5 + 2 * lane, err: 6 + 2 * lane };
+}
+
+/** A comma in an option's value is written twice. */
+function quoted(value: string): string {
+  return value.replaceAll(',', ',,');
+}
+
+function laneArguments(lane: number, inputPath: string): string[] {
+  const { io, err } = laneFds(lane);
+  const port = (name: string, backend: string): string[] => [
+    ...['-chardev', `socket,id=lane${lane}${name},${backend}`],
+    ...['-device', `virtserialport,bus=ports.0,chardev=lane${lane}${name},name=lab.${lane}.${name}`],
+  ];
+  return [
+    ...port('io', `fd=${io}`),
+    ...port('err', `fd=${err}`),
+    ...port('in', `path=${quoted(inputPath)},server=on,wait=off`),
+  ];
+}
+
+function shareArguments(share: Share, index: number): string[] {
+  const chardev = `fs${index}`;
+  const device =
+    share.device?.(chardev) ??
+    `vhost-user-fs-pci,chardev=${chardev},tag=${quoted(share.tag)},num-request-queues=${share.queues ?? 1},queue-size=${share.queueSize ?? 1024}`;
+  return ['-chardev', `socket,id=${chardev},path=${quoted(share.socketPath)}`, '-device', device];
+}
+
+/** The arguments after the program. Standard output is the guest's serial console. */
+export function machineArguments(options: MachineOptions): string[] {
+  const lanes = Array.from({ length: options.lanes }, (_, lane) => laneArguments(lane, options.inputPath(lane)));
+  const shared = options.sharedMemory === false ? 'off' : 'on';
+  const initrd = options.initramfsPath === undefined ? [] : ['-initrd', options.initramfsPath];
+  return [
+    ...['-nodefaults', '-no-user-config', '-display', 'none'],
+    ...['-machine', `q35,accel=${options.accel},memory-backend=memory`],
+    // Emulated, a plain CPU is faster than 'max': each switch of a process would save AVX-512 registers.
+    ...['-cpu', options.accel === 'kvm' ? 'host' : 'Nehalem'],
+    ...['-smp', String(options.cpus), '-m', `${options.memoryMiB}M`],
+    ...['-object', `memory-backend-memfd,id=memory,size=${options.memoryMiB}M,share=${shared}`],
+    ...['-chardev', `socket,id=qmp,fd=${QMP_FD}`, '-qmp', 'chardev:qmp'],
+    ...['-chardev', 'stdio,id=console,signal=off', '-device', 'isa-serial,chardev=console'],
+    ...['-device', 'virtio-serial-pci,id=ports'],
+    ...['-chardev', `socket,id=terminal,fd=${TERMINAL_FD}`, '-device', 'virtconsole,bus=ports.0,chardev=terminal'],
+    ...lanes.flat(),
+    ...options.shares.flatMap((share, index) => shareArguments(share, index)),
+    ...['-kernel', options.kernelPath, ...initrd, '-append', options.kernelArguments],
+    ...(options.extraArgs ?? []),
+  ];
+}
+
+/*
+ * A panic must stay on the console instead of rebooting. The rest is speed: each letter on the console costs an exit,
+ * the self-tests of the crypto code cost a second under TCG.
+ */
+const BOOT_ARGUMENTS =
+  'console=ttyS0 quiet panic=0 cryptomgr.notests nokaslr mitigations=off audit=0 tsc=reliable no_timer_check';
+
+/** The kernel's command line. `rootTag`: the tag of the share that is the root filesystem. */
+export function kernelArguments(rootTag: string | undefined, extra: string): string {
+  const root = rootTag === undefined ? 'rdinit=/init' : `rootfstype=virtiofs root=${rootTag} rw init=/init`;
+  return `${BOOT_ARGUMENTS} ${root} ${extra}`.trim();
+}

@@ -1,0 +1,98 @@
+import { statSync } from 'node:fs';
+import { resolve } from 'node:path';
+
+import { type Command, Option } from 'commander';
+
+import { CACHE_MODES, type CacheMode, cachePolicy } from '../coherence/index.ts';
+import { UserError } from '../core/index.ts';
+import { moduleUrl, type PassthroughOptions } from '../fs/passthrough/index.ts';
+import { formatStatistics, initOffer, LOG_LEVELS, type LogLevel, Server } from '../server/index.ts';
+
+interface Options {
+  readonly sharedDir: string;
+  readonly socketPath: string[];
+  readonly cache: CacheMode | 'none';
+  readonly readonly: boolean;
+  readonly tag?: string;
+  readonly stay: boolean;
+  readonly stats: boolean;
+  readonly logLevel: LogLevel;
+}
+
+const EXAMPLES = `
+Examples:
+  $ virtiofs serve --shared-dir /srv/data --socket-path /run/vm1.sock
+  $ virtiofs serve --shared-dir . --socket-path /tmp/a.sock --socket-path /tmp/b.sock --stay
+
+The VM (QEMU; the guest's memory must be shared):
+  -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem
+  -chardev socket,id=fs,path=/run/vm1.sock -device vhost-user-fs-pci,chardev=fs,tag=data,queue-size=1024
+In the guest:
+  # mount -t virtiofs data /mnt
+
+Signals: SIGTERM and SIGINT end the daemon; SIGUSR1 prints what it did so far.
+Exit codes: 0 the VM has gone, or a signal; 1 wrong use, a directory or a socket that cannot be had; 70 a bug.`;
+
+const collect = (value: string, before: string[]): string[] => [...before, value];
+
+/** Adds `virtiofs serve`: the daemon, in the foreground. */
+export function registerServe(program: Command): void {
+  program
+    .command('serve')
+    .description('share a directory with VMs through vhost-user sockets, in the foreground')
+    .requiredOption('--shared-dir <dir>', 'the directory to share')
+    .requiredOption('--socket-path <path>', 'the socket for a VM; several times for several VMs', collect, [])
+    .addOption(
+      new Option('--cache <mode>', 'what guests may cache').choices([...CACHE_MODES, 'none']).default('auto'),
+    )
+    .option('--readonly', 'no guest can change anything', false)
+    .option('--tag <tag>', 'the tag, for a VMM that takes it from the daemon (crosvm, generic vhost-user devices)')
+    .option('--stay', 'go on when a VM has gone, and let it connect again', false)
+    .option('--stats', 'print what was done, by opcode, at the end', false)
+    .addOption(new Option('--log-level <level>', 'what to log').choices(LOG_LEVELS).default('warn'))
+    .addHelpText('after', EXAMPLES)
+    .action(serve);
+}
+
+/** Throws UserError unless `path` is a directory. */
+function checkDirectory(path: string): string {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined) throw new UserError(`--shared-dir ${path}: there is no such directory.`);
+  if (!found.isDirectory()) throw new UserError(`--shared-dir ${path}: this is not a directory.`);
+  return resolve(path);
+}
+
+async function serve(options: Options): Promise<void> {
+  const sharedDir = checkDirectory(options.sharedDir);
+  const doubled = options.socketPath.find((path, i) => options.socketPath.indexOf(path) !== i);
+  if (doubled !== undefined) throw new UserError(`--socket-path ${doubled} is given twice.`);
+  const policy = cachePolicy(options.cache === 'none' ? 'never' : options.cache);
+  const passthrough: PassthroughOptions = {
+    sharedDir,
+    readonly: options.readonly,
+    entryTtlMs: policy.entryTtlMs,
+    attributeTtlMs: policy.attributeTtlMs,
+    directIo: policy.directIo,
+    keepCache: policy.keepCache,
+    cacheDirectories: policy.cacheDirectories,
+  };
+  const server = await Server.start({
+    fileSystem: { module: moduleUrl, options: passthrough },
+    socketPaths: options.socketPath,
+    offer: initOffer({ autoInvalidate: policy.mode === 'auto' }),
+    tag: options.tag,
+    stay: options.stay,
+    logLevel: options.logLevel,
+  });
+  const report = (): void => {
+    const gauges = Object.entries(server.gauges()).map(([name, value]) => `${name} ${value}`);
+    process.stderr.write(`${formatStatistics(server.statistics())}\n${gauges.join(', ')}\n`);
+  };
+  process.on('SIGTERM', () => server.stop());
+  process.on('SIGINT', () => server.stop());
+  process.on('SIGUSR1', report);
+  // Kata and others wait for exactly this line.
+  process.stderr.write('Waiting for vhost-user socket connection...\n');
+  await server.finished;
+  if (options.stats) report();
+}

@@ -1,0 +1,75 @@
+/**
+ * The raw file-system interface: one method an opcode, over numbers and offsets. The gate (src/server) has checked
+ * what can be checked without knowing the file system: lengths, names, reply room. What is left to the file system is
+ * what only it knows: whether a node id or a handle is one that it gave to this session.
+ */
+
+import type { OpcodeName } from '../fuse/index.ts';
+
+/** Pieces of guest memory, in order. `src/memory` Segments has this shape. */
+export interface DataSegments {
+  /** Host addresses. */
+  readonly addresses: Float64Array;
+  /** Bytes of each. */
+  readonly lengths: Float64Array;
+  readonly count: number;
+}
+
+/** The worker's own memory: the fixed part of the request stands in it, replies are written to it. */
+export interface Scratch {
+  /** Host address of byte 0, for system calls. */
+  readonly address: number;
+  readonly u8: Uint8Array;
+  readonly u32: Uint32Array;
+  readonly view: DataView;
+}
+
+/** One request. The gate reuses the object: nothing of it is valid after the method returned. */
+export interface Request {
+  readonly scratch: Scratch;
+  opcode: number;
+  nodeid: number;
+  uid: number;
+  gid: number;
+  /** Offset in scratch of the opcode's fixed struct. */
+  body: number;
+  /** Offsets in scratch of the NUL-terminated names, and their lengths without the NUL. */
+  name: number;
+  nameLength: number;
+  name2: number;
+  name2Length: number;
+  /** Guest memory: the payload that came along (WRITE, BATCH_FORGET), or the room for the payload of the reply (READ). */
+  data: DataSegments;
+  /** Where the payload starts in `data`, in bytes. */
+  dataFrom: number;
+  /** Bytes of payload, or of room. */
+  dataBytes: number;
+  /** Offset in scratch (8-byte aligned) where the reply after fuse_out_header goes. */
+  reply: number;
+  /** Bytes that the driver has room for there. */
+  replyRoom: number;
+}
+
+/** 0 or more: bytes of the reply after fuse_out_header. Negative: an errno. */
+export type Handler = (request: Request) => number;
+
+export interface RawFileSystem {
+  /** One an opcode. What is absent answers ENOSYS; INIT and DESTROY are the gate's own. */
+  readonly handlers: Partial<Record<OpcodeName, Handler>>;
+  /** The session's state is void: the guest unmounted, rebooted or is gone. Every count and handle of it is dropped. */
+  reset(): void;
+}
+
+/** What a file system module gives to the server; a module is named by its URL, so that every worker can load it. */
+export interface FileSystemModule {
+  /** Once a process, on the main thread. The result crosses threads: shared buffers, numbers, strings. Throws UserError. */
+  openExport(options: unknown): unknown;
+  /** Once a session (one VM), on the main thread. */
+  openSession(exported: unknown): unknown;
+  /** Once a worker. */
+  openWorker(exported: unknown, session: unknown): RawFileSystem;
+  /** Once a process, at its end, when no worker runs any more. */
+  closeExport(exported: unknown): void;
+  /** Figures for --stats: how many inodes and handles are known. */
+  gauges(exported: unknown, sessions: readonly unknown[]): Record<string, number>;
+}

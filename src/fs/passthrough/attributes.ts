@@ -1,0 +1,186 @@
+/** Operations on attributes: of an inode, and of the file system as a whole. */
+import { EACCES, EINVAL, ENOENT } from '../../core/index.ts';
+import { AccessIn, flags, GetattrIn, SetattrIn } from '../../fuse/index.ts';
+import {
+  AT_EMPTY_PATH,
+  close,
+  fchmodat,
+  fchownat,
+  fstatfs,
+  ftruncate,
+  O_RDWR,
+  S_IFDIR,
+  S_IFMT,
+  S_IFREG,
+  syncfs,
+  UTIME_NOW,
+  UTIME_OMIT,
+  utimensat,
+} from '../../sys/index.ts';
+import type { Request } from '../file-system.ts';
+import type { Context } from './context.ts';
+
+const ATTR_OUT_BYTES = 104;
+const STATFS_OUT_BYTES = 80;
+/** uid and gid that leave the owner as it is. */
+const UNCHANGED = 0xffffffff;
+const { FATTR, GETATTR_IN } = flags;
+const TIMES = FATTR.ATIME | FATTR.MTIME;
+
+export class Attributes {
+  readonly #context: Context;
+  /** struct timespec times[2]. */
+  readonly #times: number;
+  readonly #statfs: number;
+  readonly #readonly: boolean;
+
+  constructor(context: Context, readonly: boolean) {
+    this.#context = context;
+    this.#times = context.arena.reserve(32);
+    this.#statfs = context.arena.reserve(120);
+    this.#readonly = readonly;
+  }
+
+  getattr(request: Request): number {
+    const { lookups, handles, inodes } = this.#context;
+    const slot = lookups.pin(request.nodeid);
+    if (slot === 0) return -ENOENT;
+    const { view } = request.scratch;
+    let handle = 0;
+    if ((GetattrIn.getattrFlags(view, request.body) & GETATTR_IN.FH) !== 0) {
+      handle = handles.pin(GetattrIn.fh(view, request.body));
+    }
+    const result = handle !== 0 ? this.#context.statFd(handles.fd(handle)) : this.#context.statInode(slot);
+    if (result >= 0) this.#context.writeAttrOut(request.scratch, request.reply);
+    if (handle !== 0) handles.unpin(handle);
+    inodes.unpin(slot);
+    return result < 0 ? result : ATTR_OUT_BYTES;
+  }
+
+  setattr(request: Request): number {
+    const { lookups, inodes } = this.#context;
+    const slot = lookups.pin(request.nodeid);
+    if (slot === 0) return -ENOENT;
+    const fd = inodes.fd(slot);
+    let result = fd < 0 ? fd : this.#apply(request, slot, fd);
+    if (result >= 0) result = this.#context.statFd(fd);
+    if (result >= 0) this.#context.writeAttrOut(request.scratch, request.reply);
+    inodes.unpin(slot);
+    return result < 0 ? result : ATTR_OUT_BYTES;
+  }
+
+  /** In this order: a change of owner clears the set-id bits, which the mode may then set; times come last. */
+  #apply(request: Request, slot: number, fd: number): number {
+    const { view } = request.scratch;
+    const { body } = request;
+    const context = this.#context;
+    const valid = SetattrIn.valid(view, body);
+    let result = 0;
+    if ((valid & (FATTR.UID | FATTR.GID)) !== 0) {
+      const uid = (valid & FATTR.UID) !== 0 ? SetattrIn.uid(view, body) : UNCHANGED;
+      const gid = (valid & FATTR.GID) !== 0 ? SetattrIn.gid(view, body) : UNCHANGED;
+      result = fchownat(fd, context.empty, uid, gid, AT_EMPTY_PATH);
+    }
+    if (result >= 0 && (valid & FATTR.MODE) !== 0) {
+      result = fchmodat(context.procFd, context.procName(fd), SetattrIn.mode(view, body) & 0o7777);
+    }
+    if (result >= 0 && (valid & FATTR.SIZE) !== 0) result = this.#truncate(request, slot, fd, valid);
+    if (result >= 0 && (valid & TIMES) !== 0) result = this.#setTimes(request, fd, valid);
+    return result;
+  }
+
+  #truncate(request: Request, slot: number, fd: number, valid: number): number {
+    const { view } = request.scratch;
+    const context = this.#context;
+    const size = SetattrIn.size(view, request.body);
+    if (!Number.isSafeInteger(size) || context.inodes.type(slot) !== S_IFREG >> 12) return -EINVAL;
+    const handle = (valid & FATTR.FH) !== 0 ? context.handles.pin(SetattrIn.fh(view, request.body)) : 0;
+    let result: number;
+    if (handle !== 0) {
+      result = ftruncate(context.handles.fd(handle), size);
+      context.handles.unpin(handle);
+    } else {
+      const file = context.reopen(fd, O_RDWR);
+      if (file < 0) return file;
+      result = ftruncate(file, size);
+      close(file);
+    }
+    return result;
+  }
+
+  #setTimes(request: Request, fd: number, valid: number): number {
+    const { u32 } = this.#context.arena;
+    const from = request.scratch.u32;
+    const at = this.#times >> 2;
+    const body = request.body >> 2;
+    const { offsets } = SetattrIn;
+    for (let i = 0; i < 2; i += 1) {
+      const seconds = body + ((i === 0 ? offsets.atime : offsets.mtime) >> 2);
+      const nanoseconds = from[body + ((i === 0 ? offsets.atimensec : offsets.mtimensec) >> 2)];
+      const now = (valid & (i === 0 ? FATTR.ATIME_NOW : FATTR.MTIME_NOW)) !== 0;
+      const set = (valid & (i === 0 ? FATTR.ATIME : FATTR.MTIME)) !== 0;
+      // The values that mean 'now' and 'as it was' are the flags' to give, not the guest's numbers'.
+      if (set && !now && nanoseconds >= 1e9) return -EINVAL;
+      u32[at + i * 4] = from[seconds];
+      u32[at + i * 4 + 1] = from[seconds + 1];
+      u32[at + i * 4 + 2] = set ? (now ? UTIME_NOW : nanoseconds) : UTIME_OMIT;
+      u32[at + i * 4 + 3] = 0;
+    }
+    const context = this.#context;
+    return utimensat(fd, context.empty, context.arena.address + this.#times, AT_EMPTY_PATH);
+  }
+
+  statfs(request: Request): number {
+    const context = this.#context;
+    const slot = context.lookups.pin(request.nodeid);
+    if (slot === 0) return -ENOENT;
+    const fd = context.inodes.fd(slot);
+    const result = fd < 0 ? fd : fstatfs(fd, context.arena.address + this.#statfs);
+    context.inodes.unpin(slot);
+    if (result < 0) return result;
+    this.#writeStatfs(request.scratch.u32, request.reply >> 2);
+    return STATFS_OUT_BYTES;
+  }
+
+  /** struct statfs (64-bit words: type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags). */
+  #writeStatfs(to: Uint32Array, w: number): void {
+    const from = this.#context.arena.u32;
+    const s = this.#statfs >> 2;
+    for (let i = 0; i < 20; i += 1) to[w + i] = 0;
+    for (let i = 0; i < 10; i += 1) to[w + i] = from[s + 4 + i];
+    to[w + 10] = from[s + 2];
+    to[w + 11] = from[s + 16];
+    to[w + 12] = from[s + 18];
+  }
+
+  /** A guest with default_permissions (Linux has it on virtio-fs, always) decides by itself and does not ask. */
+  access(request: Request): number {
+    const context = this.#context;
+    const slot = context.lookups.pin(request.nodeid);
+    if (slot === 0) return -ENOENT;
+    const result = context.statInode(slot);
+    context.inodes.unpin(slot);
+    if (result < 0) return result;
+    const mask = AccessIn.mask(request.scratch.view, request.body);
+    return (mask & ~7) !== 0 ? -EINVAL : this.#permits(request, mask) ? 0 : -EACCES;
+  }
+
+  #permits(request: Request, mask: number): boolean {
+    const { mode, ownerUid, ownerGid } = this.#context;
+    if ((mask & 2) !== 0 && this.#readonly) return false;
+    if (request.uid === 0) return (mask & 1) === 0 || (mode & S_IFMT) === S_IFDIR || (mode & 0o111) !== 0;
+    const shift = request.uid === ownerUid ? 6 : request.gid === ownerGid ? 3 : 0;
+    return ((mode >> shift) & mask) === mask;
+  }
+
+  /** Everything that the guest has written reaches the disk, of the file system that the inode is on. */
+  syncfs(request: Request): number {
+    const { lookups, inodes } = this.#context;
+    const slot = lookups.pin(request.nodeid);
+    if (slot === 0) return -ENOENT;
+    const fd = inodes.mountFd(inodes.device(slot));
+    const result = fd < 0 ? fd : syncfs(fd);
+    inodes.unpin(slot);
+    return result;
+  }
+}

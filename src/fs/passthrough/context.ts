@@ -1,0 +1,295 @@
+/** What the operations of one worker share: the tables, the stat buffer, and the ways from a name or an inode to a file. */
+import { assert, EMFILE, ENFILE, ESTALE } from '../../core/index.ts';
+import {
+  AT_EMPTY_PATH,
+  AT_SYMLINK_NOFOLLOW,
+  actAs,
+  Arena,
+  close,
+  O_CLOEXEC,
+  O_DIRECTORY,
+  O_NOFOLLOW,
+  O_PATH,
+  O_RDONLY,
+  openat,
+  openat2,
+  RESOLVE_BENEATH,
+  RESOLVE_NO_MAGICLINKS,
+  RESOLVE_NO_SYMLINKS,
+  STATX_BASIC_STATS,
+  statx,
+} from '../../sys/index.ts';
+import type { Scratch } from '../file-system.ts';
+import type { Handles } from './handles.ts';
+import { type Inodes, ROOT_SLOT } from './inodes.ts';
+import type { Lookups } from './lookups.ts';
+
+/** What the guest may keep, in the numbers that replies carry. */
+export interface ReplyPolicy {
+  readonly entryTtlMs: number;
+  readonly attributeTtlMs: number;
+  /** FOPEN flags of files and of directories. */
+  readonly fileFlags: number;
+  readonly directoryFlags: number;
+}
+
+export interface ContextOptions {
+  readonly inodes: Inodes;
+  readonly lookups: Lookups;
+  readonly handles: Handles;
+  readonly policy: ReplyPolicy;
+  /** An O_PATH descriptor of /proc/self/fd, through which an O_PATH descriptor is opened for good. */
+  readonly procFd: number;
+  /** Whether this thread may create files in the name of others. */
+  readonly mayActAs: boolean;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+// struct statx, in words (include/uapi/linux/stat.h).
+const BLKSIZE = 1;
+const NLINK = 4;
+const UID = 5;
+const GID = 6;
+/** The low half of the word is stx_mode. */
+const MODE = 7;
+const INO = 8;
+const SIZE = 10;
+const BLOCKS = 12;
+const ATIME = 16;
+const CTIME = 24;
+const MTIME = 28;
+const RDEV_MAJOR = 32;
+const RDEV_MINOR = 33;
+const DEV_MAJOR = 34;
+const DEV_MINOR = 35;
+
+const ARENA_BYTES = 256 * 1024;
+const STATX_BYTES = 256;
+
+export class Context {
+  readonly inodes: Inodes;
+  readonly lookups: Lookups;
+  readonly handles: Handles;
+  readonly policy: ReplyPolicy;
+  readonly arena = new Arena(ARENA_BYTES);
+  /** An address of "". */
+  readonly empty: number;
+  readonly #procFd: number;
+  readonly #mayActAs: boolean;
+  readonly #uid: number;
+  readonly #gid: number;
+  readonly #statAddress: number;
+  readonly #stat: number;
+  readonly #how: number;
+  readonly #digitsAt: number;
+
+  constructor(options: ContextOptions) {
+    this.inodes = options.inodes;
+    this.lookups = options.lookups;
+    this.handles = options.handles;
+    this.policy = options.policy;
+    this.#procFd = options.procFd;
+    this.#mayActAs = options.mayActAs;
+    this.#uid = options.uid;
+    this.#gid = options.gid;
+    const { arena } = this;
+    this.empty = arena.address + arena.reserve(1);
+    const statAt = arena.reserve(STATX_BYTES);
+    this.#stat = statAt >> 2;
+    this.#statAddress = arena.address + statAt;
+    this.#digitsAt = arena.reserve(16);
+    const howAt = arena.reserve(24);
+    this.#how = arena.address + howAt;
+    arena.u32[howAt >> 2] = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+    arena.u32[(howAt >> 2) + 4] = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  }
+
+  /** The mode of the last inode that was looked at. */
+  get mode(): number {
+    return this.arena.u32[this.#stat + MODE] & 0xffff;
+  }
+
+  get ownerUid(): number {
+    return this.arena.u32[this.#stat + UID];
+  }
+
+  get ownerGid(): number {
+    return this.arena.u32[this.#stat + GID];
+  }
+
+  /** Major and minor in 32 bits, as the kernel's dev_t has them. */
+  get #device(): number {
+    return ((this.arena.u32[this.#stat + DEV_MAJOR] << 20) | this.arena.u32[this.#stat + DEV_MINOR]) >>> 0;
+  }
+
+  /** Looks at an open file. */
+  statFd(fd: number): number {
+    return statx(fd, this.empty, AT_EMPTY_PATH, STATX_BASIC_STATS, this.#statAddress);
+  }
+
+  /** Looks at a pinned inode. */
+  statInode(slot: number): number {
+    const fd = this.inodes.fd(slot);
+    return fd < 0 ? fd : this.statFd(fd);
+  }
+
+  /** The inode behind a name of a directory, pinned and looked at; a name is one component, checked by the gate. */
+  lookUp(dirFd: number, dirSlot: number, name: number): number {
+    const result = statx(dirFd, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, this.#statAddress);
+    if (result < 0) return result;
+    const known = this.#findLooked();
+    if (known !== 0) return known;
+    let fd = openat2(dirFd, name, this.#how);
+    if (fd === -EMFILE && this.inodes.closeSome() > 0) fd = openat2(dirFd, name, this.#how);
+    if (fd < 0) return fd === -EMFILE ? -ENFILE : fd;
+    const looked = this.statFd(fd);
+    if (looked < 0) {
+      close(fd);
+      return looked;
+    }
+    return this.#adopt(fd, dirSlot);
+  }
+
+  /** The inode of a file that is open already (CREATE), pinned and looked at. */
+  lookUpOpen(openFd: number, dirSlot: number): number {
+    const result = this.statFd(openFd);
+    if (result < 0) return result;
+    const known = this.#findLooked();
+    if (known !== 0) return known;
+    const fd = this.reopen(openFd, O_PATH);
+    return fd < 0 ? fd : this.#adopt(fd, dirSlot);
+  }
+
+  /** The pinned slot of the inode in the stat buffer, or 0. */
+  #findLooked(): number {
+    const { u32 } = this.arena;
+    const slot = this.inodes.find(this.#device, u32[this.#stat + INO], u32[this.#stat + INO + 1]);
+    if (slot === 0 || !this.inodes.isClosed(slot)) return slot;
+    // Without a descriptor nothing kept the host from giving the inode number to a new file: the handle tells.
+    if (this.inodes.fd(slot) !== -ESTALE) return slot;
+    this.inodes.orphan(slot);
+    this.inodes.unpin(slot);
+    return 0;
+  }
+
+  /** Puts the inode in the stat buffer, with its O_PATH descriptor, in the table. */
+  #adopt(fd: number, dirSlot: number): number {
+    const { u32 } = this.arena;
+    const device = this.#device;
+    if (device !== this.inodes.device(dirSlot)) {
+      this.inodes.addMount(device, () => this.reopen(fd, O_RDONLY | O_DIRECTORY));
+    }
+    return this.inodes.insert(device, u32[this.#stat + INO], u32[this.#stat + INO + 1], this.mode, fd);
+  }
+
+  /** Puts the shared directory itself in the table, first of all, and known for good. */
+  adoptRoot(fd: number, mountFd: number): void {
+    const { u32 } = this.arena;
+    const device = this.#device;
+    this.inodes.addMount(device, () => mountFd);
+    const slot = this.inodes.insert(device, u32[this.#stat + INO], u32[this.#stat + INO + 1], this.mode, fd);
+    assert(slot === ROOT_SLOT, 'the root is not the first inode');
+    this.inodes.pinToSession(slot);
+  }
+
+  /** Opens the file behind a descriptor (O_PATH or not) anew. No name is involved, so nothing can be swapped under it. */
+  reopen(fd: number, flags: number): number {
+    const name = this.procName(fd);
+    const opened = openat(this.#procFd, name, flags | O_CLOEXEC, 0);
+    if (opened !== -EMFILE) return opened;
+    return this.inodes.closeSome() > 0 ? openat(this.#procFd, name, flags | O_CLOEXEC, 0) : -ENFILE;
+  }
+
+  /** The directory in which `procName` is a name. */
+  get procFd(): number {
+    return this.#procFd;
+  }
+
+  /** The address of a descriptor's number in digits: its name in /proc/self/fd. Valid until the next call. */
+  procName(fd: number): number {
+    const { u8, address } = this.arena;
+    let at = this.#digitsAt + 15;
+    u8[at] = 0;
+    let rest = fd;
+    do {
+      at -= 1;
+      const next = (rest / 10) | 0;
+      u8[at] = 48 + rest - next * 10;
+      rest = next;
+    } while (rest !== 0);
+    return address + at;
+  }
+
+  /** What this thread creates from here to `actAsSelf` belongs to the guest's user. */
+  actAsGuest(uid: number, gid: number): void {
+    if (this.#mayActAs && (uid !== this.#uid || gid !== this.#gid)) actAs(uid, gid);
+  }
+
+  /** Back to the daemon's own identity: network file systems pass it on with every call. */
+  actAsSelf(uid: number, gid: number): void {
+    if (this.#mayActAs && (uid !== this.#uid || gid !== this.#gid)) actAs(this.#uid, this.#gid);
+  }
+
+  /** Writes fuse_attr_out (104 bytes) from the stat buffer at byte `at`. */
+  writeAttrOut(scratch: Scratch, at: number): void {
+    const ttl = this.policy.attributeTtlMs;
+    const { u32 } = scratch;
+    const w = at >> 2;
+    u32[w] = ttl / 1000;
+    u32[w + 1] = 0;
+    u32[w + 2] = (ttl % 1000) * 1e6;
+    u32[w + 3] = 0;
+    this.#writeAttr(u32, w + 4);
+  }
+
+  /** Writes fuse_entry_out (128 bytes) for a slot whose inode is in the stat buffer at byte `at`. */
+  writeEntryOut(scratch: Scratch, at: number, slot: number): void {
+    const { entryTtlMs, attributeTtlMs } = this.policy;
+    const { u32 } = scratch;
+    const w = at >> 2;
+    const nodeid = this.inodes.nodeid(slot);
+    u32[w] = nodeid;
+    u32[w + 1] = nodeid / 0x1_0000_0000;
+    // The node id carries the generation already.
+    u32[w + 2] = 0;
+    u32[w + 3] = 0;
+    u32[w + 4] = entryTtlMs / 1000;
+    u32[w + 5] = 0;
+    u32[w + 6] = attributeTtlMs / 1000;
+    u32[w + 7] = 0;
+    u32[w + 8] = (entryTtlMs % 1000) * 1e6;
+    u32[w + 9] = (attributeTtlMs % 1000) * 1e6;
+    this.#writeAttr(u32, w + 10);
+  }
+
+  /** struct fuse_attr, 22 words, in the order of the kernel's header. */
+  #writeAttr(u32: Uint32Array, w: number): void {
+    const from = this.arena.u32;
+    const s = this.#stat;
+    u32[w] = from[s + INO];
+    u32[w + 1] = from[s + INO + 1];
+    u32[w + 2] = from[s + SIZE];
+    u32[w + 3] = from[s + SIZE + 1];
+    u32[w + 4] = from[s + BLOCKS];
+    u32[w + 5] = from[s + BLOCKS + 1];
+    u32[w + 6] = from[s + ATIME];
+    u32[w + 7] = from[s + ATIME + 1];
+    u32[w + 8] = from[s + MTIME];
+    u32[w + 9] = from[s + MTIME + 1];
+    u32[w + 10] = from[s + CTIME];
+    u32[w + 11] = from[s + CTIME + 1];
+    u32[w + 12] = from[s + ATIME + 2];
+    u32[w + 13] = from[s + MTIME + 2];
+    u32[w + 14] = from[s + CTIME + 2];
+    u32[w + 15] = from[s + MODE] & 0xffff;
+    u32[w + 16] = from[s + NLINK];
+    u32[w + 17] = from[s + UID];
+    u32[w + 18] = from[s + GID];
+    const minor = from[s + RDEV_MINOR];
+    // new_encode_dev, include/linux/kdev_t.h.
+    u32[w + 19] = (minor & 0xff) | (from[s + RDEV_MAJOR] << 8) | ((minor & ~0xff) << 12);
+    u32[w + 20] = from[s + BLKSIZE];
+    u32[w + 21] = 0;
+  }
+}

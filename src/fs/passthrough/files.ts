@@ -1,0 +1,273 @@
+/** Operations on files: open, read, write and their kin. */
+import { EBADF, EEXIST, EINVAL, EISDIR, EMFILE, ENFILE, ENOENT, EOPNOTSUPP, EROFS } from '../../core/index.ts';
+import {
+  CreateIn,
+  FallocateIn,
+  flags,
+  FlushIn,
+  FsyncIn,
+  LseekIn,
+  LseekOut,
+  OpenIn,
+  OpenOut,
+  ReadIn,
+  ReleaseIn,
+  WriteIn,
+  WriteOut,
+} from '../../fuse/index.ts';
+import {
+  close,
+  duplicate,
+  fallocate,
+  fdatasync,
+  fsync,
+  lseek,
+  O_ACCMODE,
+  O_APPEND,
+  O_CLOEXEC,
+  O_CREAT,
+  O_DSYNC,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_RDONLY,
+  O_SYNC,
+  O_TRUNC,
+  openat,
+  preadv,
+  pwritev,
+  pwritev2,
+  RWF_APPEND,
+  S_IFDIR,
+  S_IFREG,
+  seekPosition,
+} from '../../sys/index.ts';
+import type { Request } from '../file-system.ts';
+import type { Context } from './context.ts';
+import { HANDLE_APPEND, HANDLE_DIRECTORY } from './handles.ts';
+import { Vectors } from './vectors.ts';
+
+const OPEN_OUT_BYTES = 16;
+const ENTRY_OUT_BYTES = 128;
+/** Flags of a guest's open that mean something to the host. O_APPEND is kept by us: see `write`. */
+const OPEN_FLAGS = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC;
+/** linux/falloc.h: every mode up to UNSHARE_RANGE. */
+const FALLOCATE_MODES = 0x7f;
+const SEEK_END = 2;
+const SEEK_HOLE = 4;
+
+export class Files {
+  readonly #context: Context;
+  readonly #vectors: Vectors;
+  readonly #readonly: boolean;
+
+  constructor(context: Context, readonly: boolean) {
+    this.#context = context;
+    this.#vectors = new Vectors(context.arena);
+    this.#readonly = readonly;
+  }
+
+  open(request: Request): number {
+    const { lookups, inodes } = this.#context;
+    const slot = lookups.pin(request.nodeid);
+    if (slot === 0) return -ENOENT;
+    const result = this.#open(request, slot, OpenIn.flags(request.scratch.view, request.body), request.reply);
+    inodes.unpin(slot);
+    return result;
+  }
+
+  /** Opens a pinned inode and writes fuse_open_out at `out`. */
+  #open(request: Request, slot: number, guestFlags: number, out: number): number {
+    const context = this.#context;
+    const type = context.inodes.type(slot);
+    // A guest opens its own FIFOs and devices; one that asks us wants a worker to block.
+    if (type !== S_IFREG >> 12) return type === S_IFDIR >> 12 ? -EISDIR : -EINVAL;
+    if (this.#readonly && (guestFlags & (O_ACCMODE | O_TRUNC)) !== O_RDONLY) return -EROFS;
+    const inodeFd = context.inodes.fd(slot);
+    if (inodeFd < 0) return inodeFd;
+    const fd = context.reopen(inodeFd, guestFlags & OPEN_FLAGS);
+    return fd < 0 ? fd : this.#replyOpen(request, fd, guestFlags, out);
+  }
+
+  #replyOpen(request: Request, fd: number, guestFlags: number, out: number): number {
+    const { handles, policy } = this.#context;
+    const handle = handles.add(fd, (guestFlags & O_APPEND) !== 0 ? HANDLE_APPEND : 0);
+    if (handle === 0) return -ENFILE;
+    const { view } = request.scratch;
+    OpenOut.set.fh(view, out, handles.fh(handle));
+    OpenOut.set.openFlags(view, out, policy.fileFlags);
+    OpenOut.set.backingId(view, out, 0);
+    return OPEN_OUT_BYTES;
+  }
+
+  create(request: Request): number {
+    const context = this.#context;
+    const dir = context.lookups.pin(request.nodeid);
+    if (dir === 0) return -ENOENT;
+    const dirFd = context.inodes.fd(dir);
+    const result = dirFd < 0 ? dirFd : this.#create(request, dirFd, dir);
+    context.inodes.unpin(dir);
+    return result;
+  }
+
+  #create(request: Request, dirFd: number, dir: number): number {
+    const context = this.#context;
+    const { view, address } = request.scratch;
+    const name = address + request.name;
+    const guestFlags = CreateIn.flags(view, request.body);
+    const mode = CreateIn.mode(view, request.body) & 0o7777;
+    const hostFlags = (guestFlags & OPEN_FLAGS) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    context.actAsGuest(request.uid, request.gid);
+    let fd = openat(dirFd, name, hostFlags, mode);
+    if (fd === -EMFILE && context.inodes.closeSome() > 0) fd = openat(dirFd, name, hostFlags, mode);
+    context.actAsSelf(request.uid, request.gid);
+    // Somebody else created it meanwhile. It may be anything, so it is opened as any known inode is.
+    const exists = fd === -EEXIST && (guestFlags & O_EXCL) === 0;
+    if (fd < 0 && !exists) return fd === -EMFILE ? -ENFILE : fd;
+    const slot = exists ? context.lookUp(dirFd, dir, name) : context.lookUpOpen(fd, dir);
+    if (slot < 0) {
+      if (!exists) close(fd);
+      return slot;
+    }
+    context.writeEntryOut(request.scratch, request.reply, slot);
+    const out = request.reply + ENTRY_OUT_BYTES;
+    const opened = exists ? this.#open(request, slot, guestFlags, out) : this.#replyOpen(request, fd, guestFlags, out);
+    if (opened < 0) context.inodes.unpin(slot);
+    else context.lookups.add(slot);
+    return opened < 0 ? opened : ENTRY_OUT_BYTES + OPEN_OUT_BYTES;
+  }
+
+  /** The pinned handle of a file, or 0. */
+  #pinFile(fh: number): number {
+    const { handles } = this.#context;
+    const handle = handles.pin(fh);
+    if (handle === 0 || (handles.flags(handle) & HANDLE_DIRECTORY) === 0) return handle;
+    handles.unpin(handle);
+    return 0;
+  }
+
+  read(request: Request): number {
+    const { view } = request.scratch;
+    const offset = ReadIn.offset(view, request.body);
+    const size = Math.min(ReadIn.size(view, request.body), request.dataBytes);
+    const { handles } = this.#context;
+    const handle = this.#pinFile(ReadIn.fh(view, request.body));
+    if (handle === 0) return -EBADF;
+    const result = Number.isSafeInteger(offset + size)
+      ? this.#read(handles.fd(handle), request, offset, size)
+      : -EINVAL;
+    handles.unpin(handle);
+    return result;
+  }
+
+  #read(fd: number, request: Request, offset: number, size: number): number {
+    const vectors = this.#vectors;
+    let done = 0;
+    while (done < size) {
+      const count = vectors.fill(request.data, request.dataFrom + done, size - done);
+      const result = preadv(fd, vectors.address, count, offset + done);
+      if (result < 0) return done > 0 ? done : result;
+      done += result;
+      if (result < vectors.bytes) break;
+    }
+    return done;
+  }
+
+  write(request: Request): number {
+    const { view } = request.scratch;
+    const offset = WriteIn.offset(view, request.body);
+    const size = WriteIn.size(view, request.body);
+    if (size !== request.dataBytes || !Number.isSafeInteger(offset + size)) return -EINVAL;
+    const { handles } = this.#context;
+    const handle = this.#pinFile(WriteIn.fh(view, request.body));
+    if (handle === 0) return -EBADF;
+    // The descriptor itself never appends: pages that the guest's cache writes back belong where they came from, even
+    // when the handle that it uses for them was opened with O_APPEND. A program's own write goes to the host's end.
+    const append =
+      (handles.flags(handle) & HANDLE_APPEND) !== 0 &&
+      (WriteIn.writeFlags(view, request.body) & flags.WRITE_IN.CACHE) === 0;
+    const done = this.#write(handles.fd(handle), request, offset, append);
+    handles.unpin(handle);
+    if (done < 0) return done;
+    WriteOut.set.size(view, request.reply, done);
+    view.setUint32(request.reply + 4, 0, true);
+    return WriteOut.bytes;
+  }
+
+  #write(fd: number, request: Request, offset: number, append: boolean): number {
+    const vectors = this.#vectors;
+    const size = request.dataBytes;
+    let done = 0;
+    while (done < size) {
+      const count = vectors.fill(request.data, request.dataFrom + done, size - done);
+      const result = append
+        ? pwritev2(fd, vectors.address, count, offset + done, RWF_APPEND)
+        : pwritev(fd, vectors.address, count, offset + done);
+      if (result < 0) return done > 0 ? done : result;
+      done += result;
+      if (result < vectors.bytes) break;
+    }
+    return done;
+  }
+
+  release(request: Request): number {
+    const released = this.#context.handles.release(ReleaseIn.fh(request.scratch.view, request.body));
+    return released ? 0 : -EBADF;
+  }
+
+  /** As close(2) of one of several descriptors: a file system that reports write errors on close reports them here. */
+  flush(request: Request): number {
+    const { handles } = this.#context;
+    const handle = this.#pinFile(FlushIn.fh(request.scratch.view, request.body));
+    if (handle === 0) return -EBADF;
+    const copy = duplicate(handles.fd(handle));
+    const result = copy < 0 ? copy : close(copy);
+    handles.unpin(handle);
+    return result;
+  }
+
+  /** FSYNC and FSYNCDIR. */
+  fsync(request: Request): number {
+    const { handles } = this.#context;
+    const { view } = request.scratch;
+    const handle = handles.pin(FsyncIn.fh(view, request.body));
+    if (handle === 0) return -EBADF;
+    const dataOnly = (FsyncIn.fsyncFlags(view, request.body) & flags.FSYNC_IN.FDATASYNC) !== 0;
+    const result = dataOnly ? fdatasync(handles.fd(handle)) : fsync(handles.fd(handle));
+    handles.unpin(handle);
+    return result;
+  }
+
+  fallocate(request: Request): number {
+    const { view } = request.scratch;
+    const { body } = request;
+    const mode = FallocateIn.mode(view, body);
+    const offset = FallocateIn.offset(view, body);
+    const length = FallocateIn.length(view, body);
+    if ((mode & ~FALLOCATE_MODES) !== 0) return -EOPNOTSUPP;
+    if (!Number.isSafeInteger(offset + length)) return -EINVAL;
+    const { handles } = this.#context;
+    const handle = this.#pinFile(FallocateIn.fh(view, body));
+    if (handle === 0) return -EBADF;
+    const result = fallocate(handles.fd(handle), mode, offset, length);
+    handles.unpin(handle);
+    return result;
+  }
+
+  /** Only for what the host knows better: SEEK_DATA and SEEK_HOLE, and the end. */
+  lseek(request: Request): number {
+    const { view, u32 } = request.scratch;
+    const { body, reply } = request;
+    const whence = LseekIn.whence(view, body);
+    if (whence < SEEK_END || whence > SEEK_HOLE) return -EINVAL;
+    const { handles } = this.#context;
+    const handle = this.#pinFile(LseekIn.fh(view, body));
+    if (handle === 0) return -EBADF;
+    const offset = (body + LseekIn.offsets.offset) >> 2;
+    const result = lseek(handles.fd(handle), u32[offset], u32[offset + 1], whence);
+    handles.unpin(handle);
+    if (result < 0) return result;
+    u32[reply >> 2] = seekPosition[0];
+    u32[(reply >> 2) + 1] = seekPosition[1];
+    return LseekOut.bytes;
+  }
+}

@@ -1,0 +1,193 @@
+/**
+ * The file system that shares a host directory. Every file is reached through descriptors: names are single components,
+ * resolved beneath an open directory without following anything, so no name from a guest can lead out.
+ */
+import { EROFS, UserError } from '../../core/index.ts';
+import { flags } from '../../fuse/index.ts';
+import {
+  allowActingAs,
+  close,
+  coldString,
+  descriptorLimit,
+  O_CLOEXEC,
+  O_DIRECTORY,
+  O_PATH,
+  O_RDONLY,
+  openat,
+  setDescriptorLimit,
+  SysError,
+  umask,
+  AT_FDCWD,
+} from '../../sys/index.ts';
+import type { Handler, RawFileSystem } from '../file-system.ts';
+import { Attributes } from './attributes.ts';
+import { Context, type ReplyPolicy } from './context.ts';
+import { Directories } from './directories.ts';
+import { Files } from './files.ts';
+import { Handles, type SharedHandles } from './handles.ts';
+import { canReopen, Inodes, ROOT_SLOT, type SharedInodes } from './inodes.ts';
+import { Lookups, type SharedLookups } from './lookups.ts';
+import { Names } from './names.ts';
+
+/** Where workers load this module from. */
+export const moduleUrl = import.meta.url;
+
+export interface PassthroughOptions {
+  readonly sharedDir: string;
+  readonly readonly: boolean;
+  readonly entryTtlMs: number;
+  readonly attributeTtlMs: number;
+  readonly directIo: boolean;
+  readonly keepCache: boolean;
+  readonly cacheDirectories: boolean;
+}
+
+export interface PassthroughExport {
+  readonly inodes: SharedInodes;
+  readonly policy: ReplyPolicy;
+  readonly readonly: boolean;
+  readonly procFd: number;
+  /** Whether inodes can give their descriptors up and be reopened by handle. */
+  readonly reopens: boolean;
+}
+
+export interface PassthroughSession {
+  readonly lookups: SharedLookups;
+  readonly handles: SharedHandles;
+}
+
+/** Descriptors kept free for everything that is neither an inode nor an open file: sockets, eventfds, Node itself. */
+const RESERVED_DESCRIPTORS = 256;
+const SESSION_CAPACITY = 1 << 24;
+
+function openDirectory(path: string, flagBits: number): number {
+  return SysError.check(openat(AT_FDCWD, coldString(path), flagBits | O_DIRECTORY | O_CLOEXEC, 0), 'openat', path);
+}
+
+/** Throws UserError when the directory cannot be opened. The caller's umask goes: the guest's has been applied already. */
+export function openExport(options: PassthroughOptions): PassthroughExport {
+  const { sharedDir } = options;
+  let mountFd: number;
+  let rootFd: number;
+  try {
+    mountFd = openDirectory(sharedDir, O_RDONLY);
+    rootFd = openDirectory(sharedDir, O_PATH);
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    throw new UserError(`cannot share ${sharedDir}: ${error.code}. Check the path and its permissions.`, {
+      cause: error,
+    });
+  }
+  const procFd = openDirectory('/proc/self/fd', O_PATH);
+  umask(0);
+  const { hard } = descriptorLimit();
+  setDescriptorLimit(hard, hard);
+  // Half for inodes, half for open files; the soft bound on inodes holds where they can be reopened.
+  const maxOpen = Math.max(64, Math.floor((hard - RESERVED_DESCRIPTORS) / 2));
+  const shared = Inodes.create(maxOpen);
+  const inodes = new Inodes(shared);
+  addRoot(inodes, rootFd, mountFd);
+  const policy = {
+    entryTtlMs: options.entryTtlMs,
+    attributeTtlMs: options.attributeTtlMs,
+    fileFlags: (options.directIo ? flags.FOPEN.DIRECT_IO : 0) | (options.keepCache ? flags.FOPEN.KEEP_CACHE : 0),
+    directoryFlags: options.cacheDirectories ? flags.FOPEN.KEEP_CACHE | flags.FOPEN.CACHE_DIR : 0,
+  };
+  return { inodes: shared, policy, readonly: options.readonly, procFd, reopens: canReopen(mountFd) };
+}
+
+function addRoot(inodes: Inodes, rootFd: number, mountFd: number): void {
+  const looker = new Context({
+    inodes,
+    lookups: new Lookups(Lookups.create(2), inodes),
+    handles: new Handles(Handles.create(2)),
+    policy: { entryTtlMs: 0, attributeTtlMs: 0, fileFlags: 0, directoryFlags: 0 },
+    procFd: -1,
+    mayActAs: false,
+    uid: 0,
+    gid: 0,
+  });
+  SysError.check(looker.statFd(rootFd), 'statx', 'the shared directory');
+  looker.adoptRoot(rootFd, mountFd);
+}
+
+export function openSession(): PassthroughSession {
+  return { lookups: Lookups.create(SESSION_CAPACITY), handles: Handles.create() };
+}
+
+export function openWorker(exported: PassthroughExport, session: PassthroughSession): RawFileSystem {
+  const inodes = new Inodes(exported.inodes);
+  const lookups = new Lookups(session.lookups, inodes);
+  const handles = new Handles(session.handles);
+  const context = new Context({
+    inodes,
+    lookups,
+    handles,
+    policy: exported.policy,
+    procFd: exported.procFd,
+    mayActAs: allowActingAs(),
+    uid: process.geteuid?.() ?? 0,
+    gid: process.getegid?.() ?? 0,
+  });
+  return {
+    handlers: handlersOf(context, exported.readonly),
+    reset: () => {
+      handles.releaseAll();
+      lookups.forgetAll();
+    },
+  };
+}
+
+function handlersOf(context: Context, readonly: boolean): RawFileSystem['handlers'] {
+  const names = new Names(context);
+  const attributes = new Attributes(context, readonly);
+  const files = new Files(context, readonly);
+  const directories = new Directories(context);
+  const changing = (handler: Handler): Handler => (readonly ? () => -EROFS : handler);
+  const make = changing((request) => names.make(request));
+  return {
+    LOOKUP: (request) => names.lookup(request),
+    FORGET: (request) => names.forget(request),
+    BATCH_FORGET: (request) => names.batchForget(request),
+    READLINK: (request) => names.readlink(request),
+    MKNOD: make,
+    MKDIR: make,
+    SYMLINK: make,
+    UNLINK: changing((request) => names.unlink(request)),
+    RMDIR: changing((request) => names.rmdir(request)),
+    RENAME: changing((request) => names.rename(request)),
+    RENAME2: changing((request) => names.rename2(request)),
+    LINK: changing((request) => names.link(request)),
+    GETATTR: (request) => attributes.getattr(request),
+    SETATTR: changing((request) => attributes.setattr(request)),
+    STATFS: (request) => attributes.statfs(request),
+    ACCESS: (request) => attributes.access(request),
+    SYNCFS: (request) => attributes.syncfs(request),
+    OPEN: (request) => files.open(request),
+    CREATE: changing((request) => files.create(request)),
+    READ: (request) => files.read(request),
+    WRITE: changing((request) => files.write(request)),
+    RELEASE: (request) => files.release(request),
+    FLUSH: (request) => files.flush(request),
+    FSYNC: (request) => files.fsync(request),
+    FSYNCDIR: (request) => files.fsync(request),
+    FALLOCATE: changing((request) => files.fallocate(request)),
+    LSEEK: (request) => files.lseek(request),
+    OPENDIR: (request) => directories.opendir(request),
+    READDIR: (request) => directories.readdir(request),
+    READDIRPLUS: (request) => directories.readdirplus(request),
+    RELEASEDIR: (request) => files.release(request),
+  };
+}
+
+export function closeExport(exported: PassthroughExport): void {
+  new Inodes(exported.inodes).closeAll();
+  close(exported.procFd);
+}
+
+/** What is known and open now. The root counts as an inode. */
+export function gauges(exported: PassthroughExport, sessions: readonly PassthroughSession[]): Record<string, number> {
+  const inodes = new Inodes(exported.inodes);
+  const handles = sessions.map((session) => new Handles(session.handles).open).reduce((sum, open) => sum + open, 0);
+  return { inodes: inodes.known, inodeDescriptors: inodes.open, handles };
+}

@@ -1,0 +1,507 @@
+/**
+ * The inodes of an export: one slot and at most one descriptor for a host inode, however many guests know it.
+ *
+ * Everything is in shared memory, for any number of workers: 13 words a slot, found by (device, inode) through a linear
+ * hash table that grows a bucket at a time, so that no request ever pays for a rehash. With the bucket (4 bytes) and a
+ * session's lookup count (8 bytes) a known inode costs 64 bytes besides its descriptor.
+ *
+ * A slot lives while a session knows it or a request works on it (a pin). Descriptors are bounded: beyond `maxOpen` an
+ * inode that no request works on gives its descriptor up for a file handle, where the host lets us reopen by handle.
+ */
+import { assert, EMFILE, ENFILE, ENOENT, ESTALE, type Fd, lock, tryLock, unlock } from '../../core/index.ts';
+import {
+  AT_EMPTY_PATH,
+  Arena,
+  close,
+  nameToHandleAt,
+  O_CLOEXEC,
+  O_NOFOLLOW,
+  O_PATH,
+  openByHandleAt,
+  SysError,
+} from '../../sys/index.ts';
+import { SLOT_STATE_WORDS, Slots } from './slots.ts';
+
+// A record. REFS counts sessions that know the inode in its high half and pins in its low half.
+const REFS = 0;
+/** Generation above bit 4, file type (mode >> 12) below. */
+const TAG = 1;
+const FD = 2;
+const DEV = 3;
+const INO_LO = 4;
+const INO_HI = 5;
+const LINK = 6;
+/** Length of the file handle in the low byte (0: none), its type above. */
+const HANDLE_TAG = 7;
+const HANDLE = 8;
+const HANDLE_BYTES_MAX = 20;
+const RECORD_WORDS = 13;
+
+const PIN = 1;
+const SESSION = 0x10000;
+const PINS_MASK = 0xffff;
+/** In DEV: no longer in the hash table. No device has this number. */
+const ORPHAN = -1;
+const CLOSED = -1;
+const BUSY = -2;
+
+/** 21 bits: slot and generation make a node id below 2^53. */
+const GENERATION_MASK = 0x1fffff;
+
+const STRIPES = 256;
+const FIRST_BUCKETS = 1024;
+const MOUNTS = 256;
+
+// Control words.
+const BUCKETS = 0;
+const SPLIT_LOCK = 1;
+const KNOWN = 2;
+const OPEN = 3;
+const CLOCK_HAND = 4;
+const MAX_OPEN = 5;
+const MOUNT_LOCK = 6;
+const MOUNT_COUNT = 7;
+const SLOT_STATE = 8;
+const STRIPE_LOCKS = SLOT_STATE + SLOT_STATE_WORDS;
+const MOUNT_DEVS = STRIPE_LOCKS + STRIPES;
+const MOUNT_FDS = MOUNT_DEVS + MOUNTS;
+const CONTROL_WORDS = MOUNT_FDS + MOUNTS;
+
+export const ROOT_SLOT = 1;
+/** Sixteen million inodes of address space; memory is used as slots are. */
+const CAPACITY = 1 << 24;
+
+/** What crosses threads. */
+export interface SharedInodes {
+  readonly control: SharedArrayBuffer;
+  readonly records: SharedArrayBuffer;
+  readonly buckets: SharedArrayBuffer;
+}
+
+const handleArena = new Arena(4096);
+const handleAt = handleArena.reserve(8 + 128);
+const mountIdAt = handleArena.reserve(4);
+const emptyPath = handleArena.address + handleArena.reserve(1);
+
+export class Inodes {
+  readonly #control: Int32Array;
+  readonly #records: Int32Array;
+  readonly #buckets: Int32Array;
+  readonly #slots: Slots;
+
+  constructor(shared: SharedInodes) {
+    this.#control = new Int32Array(shared.control);
+    this.#records = new Int32Array(shared.records);
+    this.#buckets = new Int32Array(shared.buckets);
+    this.#slots = new Slots(
+      this.#control.subarray(SLOT_STATE, SLOT_STATE + SLOT_STATE_WORDS),
+      this.#records,
+      RECORD_WORDS,
+      LINK,
+      ROOT_SLOT,
+    );
+  }
+
+  /** An empty table. `maxOpen`: descriptors that inodes may hold before they give some up. */
+  static create(maxOpen: number, capacity = CAPACITY): SharedInodes {
+    const shared = {
+      control: new SharedArrayBuffer(CONTROL_WORDS * 4),
+      records: new SharedArrayBuffer(capacity * RECORD_WORDS * 4),
+      buckets: new SharedArrayBuffer(capacity * 4),
+    };
+    const control = new Int32Array(shared.control);
+    control[BUCKETS] = FIRST_BUCKETS;
+    control[MAX_OPEN] = maxOpen;
+    return shared;
+  }
+
+  /** Inodes known to sessions or pinned, the root included. */
+  get known(): number {
+    return Atomics.load(this.#control, KNOWN);
+  }
+
+  /** Descriptors held by inodes. */
+  get open(): number {
+    return Atomics.load(this.#control, OPEN);
+  }
+
+  /** Slots ever used, plus one. */
+  get end(): number {
+    return this.#slots.end;
+  }
+
+  nodeid(slot: number): number {
+    return slot + (this.#records[slot * RECORD_WORDS + TAG] >>> 4) * 0x1_0000_0000;
+  }
+
+  /** File type of a pinned slot: mode >> 12. */
+  type(slot: number): number {
+    return this.#records[slot * RECORD_WORDS + TAG] & 15;
+  }
+
+  device(slot: number): number {
+    return this.#records[slot * RECORD_WORDS + DEV] >>> 0;
+  }
+
+  /** Pins a slot if it is alive with this generation. A pinned slot keeps its inode, and its descriptor once fetched. */
+  pin(slot: number, generation: number): boolean {
+    const at = slot * RECORD_WORDS;
+    if (!this.#pinIfAlive(at)) return false;
+    if (this.#records[at + TAG] >>> 4 === generation) return true;
+    this.unpin(slot);
+    return false;
+  }
+
+  #pinIfAlive(at: number): boolean {
+    const records = this.#records;
+    for (let refs = Atomics.load(records, at + REFS); refs !== 0; ) {
+      const found = Atomics.compareExchange(records, at + REFS, refs, refs + PIN);
+      if (found === refs) return true;
+      refs = found;
+    }
+    return false;
+  }
+
+  unpin(slot: number): void {
+    this.#drop(slot, PIN);
+  }
+
+  /** Turns a pin into a session's hold on the slot. */
+  pinToSession(slot: number): void {
+    Atomics.add(this.#records, slot * RECORD_WORDS + REFS, SESSION - PIN);
+  }
+
+  /** A session forgets the slot. */
+  dropSession(slot: number): void {
+    this.#drop(slot, SESSION);
+  }
+
+  #drop(slot: number, amount: number): void {
+    if (Atomics.sub(this.#records, slot * RECORD_WORDS + REFS, amount) === amount) this.#free(slot);
+  }
+
+  /** The slot of a host inode, pinned, or 0 when it is not known. */
+  find(dev: number, inoLo: number, inoHi: number): number {
+    const hash = hashOf(dev, inoLo, inoHi);
+    const stripe = STRIPE_LOCKS + (hash & (STRIPES - 1));
+    lock(this.#control, stripe);
+    const slot = this.#findInBucket(this.#bucketOf(hash), dev, inoLo, inoHi);
+    unlock(this.#control, stripe);
+    return slot;
+  }
+
+  /**
+   * Adds a host inode with its O_PATH descriptor, which the table then owns. Another worker may have been quicker: its
+   * slot is given, and `fd` is closed. The slot, pinned, or -ENFILE when the table is full (`fd` is closed then too).
+   */
+  insert(dev: number, inoLo: number, inoHi: number, mode: number, fd: number): number {
+    const fresh = this.#slots.take();
+    if (fresh === 0) {
+      close(fd);
+      return -ENFILE;
+    }
+    const records = this.#records;
+    const at = fresh * RECORD_WORDS;
+    records[at + TAG] = (records[at + TAG] & ~15) | ((mode >>> 12) & 15);
+    records[at + DEV] = dev;
+    records[at + INO_LO] = inoLo;
+    records[at + INO_HI] = inoHi;
+    records[at + HANDLE_TAG] = 0;
+    Atomics.store(records, at + FD, fd);
+
+    const hash = hashOf(dev, inoLo, inoHi);
+    const stripe = STRIPE_LOCKS + (hash & (STRIPES - 1));
+    lock(this.#control, stripe);
+    const bucket = this.#bucketOf(hash);
+    const existing = this.#findInBucket(bucket, dev, inoLo, inoHi);
+    if (existing === 0) {
+      records[at + LINK] = this.#buckets[bucket];
+      Atomics.store(records, at + REFS, PIN);
+      this.#buckets[bucket] = fresh;
+    }
+    unlock(this.#control, stripe);
+
+    if (existing !== 0) {
+      close(fd);
+      records[at + FD] = CLOSED;
+      this.#slots.give(fresh);
+      return existing;
+    }
+    Atomics.add(this.#control, OPEN, 1);
+    if (Atomics.add(this.#control, KNOWN, 1) + 1 > Atomics.load(this.#control, BUCKETS)) this.#split();
+    if (Atomics.load(this.#control, OPEN) > this.#control[MAX_OPEN]) this.closeSome();
+    return fresh;
+  }
+
+  /** The O_PATH descriptor of a pinned slot, reopened when it was given up. Negative: -ESTALE, -EMFILE and the like. */
+  fd(slot: number): number {
+    const records = this.#records;
+    const at = slot * RECORD_WORDS + FD;
+    for (;;) {
+      const fd = Atomics.load(records, at);
+      if (fd >= 0) return fd;
+      if (fd === BUSY) {
+        Atomics.wait(records, at, BUSY, 1);
+        continue;
+      }
+      const opened = this.#reopen(slot);
+      if (opened < 0) return opened;
+      if (Atomics.compareExchange(records, at, CLOSED, opened) === CLOSED) {
+        if (Atomics.add(this.#control, OPEN, 1) >= this.#control[MAX_OPEN]) this.closeSome();
+        return opened;
+      }
+      close(opened);
+    }
+  }
+
+  /** Whether the slot's descriptor was given up for a file handle. */
+  isClosed(slot: number): boolean {
+    return Atomics.load(this.#records, slot * RECORD_WORDS + FD) === CLOSED;
+  }
+
+  /**
+   * Takes a pinned slot out of the hash table: its file is gone from the host (ESTALE by handle) and the host may have
+   * given the inode number to another. Whoever still knows the slot gets ESTALE.
+   */
+  orphan(slot: number): void {
+    const at = slot * RECORD_WORDS;
+    const hash = this.#hashAt(at);
+    const stripe = STRIPE_LOCKS + (hash & (STRIPES - 1));
+    lock(this.#control, stripe);
+    if (this.#records[at + DEV] !== ORPHAN) {
+      this.#unlink(this.#bucketOf(hash), slot);
+      this.#records[at + DEV] = ORPHAN;
+    }
+    unlock(this.#control, stripe);
+  }
+
+  #hashAt(at: number): number {
+    const records = this.#records;
+    return hashOf(records[at + DEV], records[at + INO_LO], records[at + INO_HI]);
+  }
+
+  /**
+   * Lets the descriptors of a few inodes go that no request works on. The number closed: 0 means that the bound cannot
+   * be kept (no capability for handles, or a file system without them).
+   */
+  closeSome(wanted = 16): number {
+    const end = this.#slots.end;
+    let closed = 0;
+    for (let tries = 0; tries < 1024 && closed < wanted; tries += 1) {
+      const slot = ROOT_SLOT + 1 + ((Atomics.add(this.#control, CLOCK_HAND, 1) >>> 0) % Math.max(1, end - 2));
+      if (this.#giveUp(slot)) closed += 1;
+    }
+    return closed;
+  }
+
+  #giveUp(slot: number): boolean {
+    const records = this.#records;
+    const at = slot * RECORD_WORDS;
+    const refs = Atomics.load(records, at + REFS);
+    if (refs === 0 || (refs & PINS_MASK) !== 0) return false;
+    const fd = Atomics.load(records, at + FD);
+    if (fd < 0 || Atomics.compareExchange(records, at + FD, fd, BUSY) !== fd) return false;
+    // Whoever pins from here on sees BUSY and waits; whoever pinned before is seen here (both words are in one order).
+    const idle = (Atomics.load(records, at + REFS) & PINS_MASK) === 0 && Atomics.load(records, at + REFS) !== 0;
+    const given = idle && this.#mountFd(this.device(slot)) >= 0 && this.#takeHandle(at, fd);
+    Atomics.store(records, at + FD, given ? CLOSED : fd);
+    Atomics.notify(records, at + FD);
+    if (!given) return false;
+    Atomics.sub(this.#control, OPEN, 1);
+    close(fd);
+    return true;
+  }
+
+  /** Keeps the file handle of an open inode in its record; false where the file system has none that fits. */
+  #takeHandle(at: number, fd: number): boolean {
+    const { u32, address } = handleArena;
+    u32[handleAt >> 2] = HANDLE_BYTES_MAX;
+    const result = nameToHandleAt(fd, emptyPath, address + handleAt, address + mountIdAt, AT_EMPTY_PATH);
+    const type = u32[(handleAt >> 2) + 1];
+    if (result < 0 || type > 0xffffff) return false;
+    this.#records[at + HANDLE_TAG] = u32[handleAt >> 2] | (type << 8);
+    for (let i = 0; i < HANDLE_BYTES_MAX / 4; i += 1) this.#records[at + HANDLE + i] = u32[(handleAt >> 2) + 2 + i];
+    return true;
+  }
+
+  #reopen(slot: number): number {
+    const records = this.#records;
+    const at = slot * RECORD_WORDS;
+    const tag = records[at + HANDLE_TAG];
+    const mountFd = this.#mountFd(this.device(slot));
+    if (tag === 0 || mountFd < 0) return -ESTALE;
+    const { u32, address } = handleArena;
+    u32[handleAt >> 2] = tag & 0xff;
+    u32[(handleAt >> 2) + 1] = tag >>> 8;
+    for (let i = 0; i < HANDLE_BYTES_MAX / 4; i += 1) u32[(handleAt >> 2) + 2 + i] = records[at + HANDLE + i];
+    let fd = openByHandleAt(mountFd, address + handleAt, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd === -EMFILE && this.closeSome() > 0) {
+      return this.#reopen(slot);
+    }
+    // The file is gone from the host: for the guest, as on NFS.
+    if (fd === -ENOENT) fd = -ESTALE;
+    return fd;
+  }
+
+  /** Registers a descriptor (not O_PATH) on a mounted device, by which its inodes can be reopened. */
+  addMount(dev: number, open: () => number): void {
+    const control = this.#control;
+    lock(control, MOUNT_LOCK);
+    const count = control[MOUNT_COUNT];
+    if (count < MOUNTS && this.#mountFd(dev) < 0) {
+      const fd = open();
+      if (fd >= 0) {
+        control[MOUNT_DEVS + count] = dev;
+        control[MOUNT_FDS + count] = fd;
+        Atomics.store(control, MOUNT_COUNT, count + 1);
+      }
+    }
+    unlock(control, MOUNT_LOCK);
+  }
+
+  #mountFd(dev: number): number {
+    const control = this.#control;
+    const count = Atomics.load(control, MOUNT_COUNT);
+    for (let i = 0; i < count; i += 1) {
+      if (control[MOUNT_DEVS + i] >>> 0 === dev) return control[MOUNT_FDS + i];
+    }
+    return -1;
+  }
+
+  /** A descriptor for calls about the whole file system of a device (syncfs), or -1. */
+  mountFd(dev: number): Fd {
+    return this.#mountFd(dev) as Fd;
+  }
+
+  /** Closes every descriptor of the table. No worker may use it any more. */
+  closeAll(): void {
+    for (let slot = ROOT_SLOT; slot < this.end; slot += 1) {
+      const at = slot * RECORD_WORDS;
+      if (this.#records[at + REFS] !== 0 && this.#records[at + FD] >= 0) close(this.#records[at + FD]);
+    }
+    for (let i = 0; i < this.#control[MOUNT_COUNT]; i += 1) close(this.#control[MOUNT_FDS + i]);
+    this.#control[MOUNT_COUNT] = 0;
+  }
+
+  #findInBucket(bucket: number, dev: number, inoLo: number, inoHi: number): number {
+    const records = this.#records;
+    for (let slot = this.#buckets[bucket]; slot !== 0; slot = records[slot * RECORD_WORDS + LINK]) {
+      const at = slot * RECORD_WORDS;
+      if (records[at + INO_LO] !== (inoLo | 0) || records[at + INO_HI] !== (inoHi | 0)) continue;
+      // One that is being freed is passed over: its owner takes it out as soon as it gets this lock.
+      if (records[at + DEV] === (dev | 0) && this.#pinIfAlive(at)) return slot;
+    }
+    return 0;
+  }
+
+  /** Linear hashing: with n buckets, the first n - 2^k have been split already and use one more bit of the hash. */
+  #bucketOf(hash: number): number {
+    const buckets = Atomics.load(this.#control, BUCKETS);
+    const half = 1 << (31 - Math.clz32(buckets));
+    const bucket = hash & (half - 1);
+    return bucket < buckets - half ? hash & (half * 2 - 1) : bucket;
+  }
+
+  /** Splits the next bucket in two. A bucket and its new half have the same low bits, hence the same lock. */
+  #split(): void {
+    const control = this.#control;
+    if (!tryLock(control, SPLIT_LOCK)) return;
+    const buckets = control[BUCKETS];
+    if (buckets < this.#buckets.length) {
+      const half = 1 << (31 - Math.clz32(buckets));
+      const bucket = buckets - half;
+      const stripe = STRIPE_LOCKS + (bucket & (STRIPES - 1));
+      lock(control, stripe);
+      this.#divide(bucket, buckets, half);
+      Atomics.store(control, BUCKETS, buckets + 1);
+      unlock(control, stripe);
+    }
+    unlock(control, SPLIT_LOCK);
+  }
+
+  #divide(bucket: number, upper: number, bit: number): void {
+    const records = this.#records;
+    let stay = 0;
+    let move = 0;
+    for (let slot = this.#buckets[bucket]; slot !== 0; ) {
+      const at = slot * RECORD_WORDS;
+      const next = records[at + LINK];
+      const hash = this.#hashAt(at);
+      if ((hash & bit) === 0) {
+        records[at + LINK] = stay;
+        stay = slot;
+      } else {
+        records[at + LINK] = move;
+        move = slot;
+      }
+      slot = next;
+    }
+    this.#buckets[bucket] = stay;
+    this.#buckets[upper] = move;
+  }
+
+  #free(slot: number): void {
+    const records = this.#records;
+    const at = slot * RECORD_WORDS;
+    if (records[at + DEV] !== ORPHAN) {
+      const hash = this.#hashAt(at);
+      const stripe = STRIPE_LOCKS + (hash & (STRIPES - 1));
+      lock(this.#control, stripe);
+      this.#unlink(this.#bucketOf(hash), slot);
+      unlock(this.#control, stripe);
+    }
+    const fd = this.#takeFd(at + FD);
+    if (fd >= 0) {
+      Atomics.sub(this.#control, OPEN, 1);
+      close(fd);
+    }
+    const generation = ((records[at + TAG] >>> 4) + 1) & GENERATION_MASK;
+    records[at + TAG] = generation << 4;
+    Atomics.sub(this.#control, KNOWN, 1);
+    this.#slots.give(slot);
+  }
+
+  /** The descriptor of a slot that nobody holds any more; one that is being given up just now is waited for. */
+  #takeFd(at: number): number {
+    const records = this.#records;
+    for (;;) {
+      const fd = Atomics.load(records, at);
+      if (fd === BUSY) Atomics.wait(records, at, BUSY, 1);
+      else if (Atomics.compareExchange(records, at, fd, CLOSED) === fd) return fd;
+    }
+  }
+
+  #unlink(bucket: number, slot: number): void {
+    const records = this.#records;
+    let at = -1;
+    for (let each = this.#buckets[bucket]; each !== 0; each = records[at]) {
+      const next = records[each * RECORD_WORDS + LINK];
+      if (each === slot) {
+        if (at === -1) this.#buckets[bucket] = next;
+        else records[at] = next;
+        return;
+      }
+      at = each * RECORD_WORDS + LINK;
+    }
+    assert(false, 'a known inode is not in its bucket');
+  }
+}
+
+/** Mixes all the words; the multipliers are those of xxHash32. */
+function hashOf(dev: number, inoLo: number, inoHi: number): number {
+  let hash = Math.imul(inoLo ^ Math.imul(inoHi, 0x85ebca77) ^ Math.imul(dev, 0xc2b2ae3d), 0x9e3779b1);
+  hash ^= hash >>> 15;
+  hash = Math.imul(hash, 0x85ebca77);
+  return (hash ^ (hash >>> 13)) & 0x7fffffff;
+}
+
+/** Whether inodes of this mount can be reopened by handle: the capability and the file system both count. */
+export function canReopen(mountFd: number): boolean {
+  const { u32, address } = handleArena;
+  u32[handleAt >> 2] = HANDLE_BYTES_MAX;
+  if (nameToHandleAt(mountFd, emptyPath, address + handleAt, address + mountIdAt, AT_EMPTY_PATH) < 0) return false;
+  const fd = openByHandleAt(mountFd, address + handleAt, O_PATH | O_CLOEXEC);
+  if (fd < 0) return false;
+  SysError.check(close(fd), 'close', `${fd}`);
+  return true;
+}

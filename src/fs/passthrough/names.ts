@@ -1,0 +1,194 @@
+/** Operations on names: what a directory says. */
+import { EINVAL, ENOENT } from '../../core/index.ts';
+import {
+  BatchForgetIn,
+  ForgetIn,
+  ForgetOne,
+  LinkIn,
+  MkdirIn,
+  MknodIn,
+  opcodes,
+  Rename2In,
+  RenameIn,
+} from '../../fuse/index.ts';
+import {
+  AT_REMOVEDIR,
+  AT_SYMLINK_FOLLOW,
+  linkat,
+  mkdirat,
+  mknodat,
+  RENAME_EXCHANGE,
+  RENAME_NOREPLACE,
+  RENAME_WHITEOUT,
+  readlinkat,
+  renameat2,
+  symlinkat,
+  unlinkat,
+} from '../../sys/index.ts';
+import type { Request } from '../file-system.ts';
+import type { Context } from './context.ts';
+
+const ENTRY_OUT_BYTES = 128;
+const RENAME_FLAGS = RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT;
+
+export class Names {
+  readonly #context: Context;
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  lookup(request: Request): number {
+    const { lookups, inodes } = this.#context;
+    const dir = lookups.pin(request.nodeid);
+    if (dir === 0) return -ENOENT;
+    const dirFd = inodes.fd(dir);
+    const result = dirFd < 0 ? dirFd : this.#replyEntry(request, dirFd, dir);
+    inodes.unpin(dir);
+    return result;
+  }
+
+  /** Looks the request's name up in a directory and replies with its entry, which then counts as given. */
+  #replyEntry(request: Request, dirFd: number, dir: number): number {
+    const context = this.#context;
+    const slot = context.lookUp(dirFd, dir, request.scratch.address + request.name);
+    if (slot < 0) return slot;
+    context.writeEntryOut(request.scratch, request.reply, slot);
+    context.lookups.add(slot);
+    return ENTRY_OUT_BYTES;
+  }
+
+  forget(request: Request): number {
+    this.#context.lookups.forget(request.nodeid, ForgetIn.nlookup(request.scratch.view, request.body));
+    return 0;
+  }
+
+  /** The gate has brought the list into scratch, behind the fixed part. */
+  batchForget(request: Request): number {
+    const { view } = request.scratch;
+    const count = BatchForgetIn.count(view, request.body);
+    const first = request.body + BatchForgetIn.bytes;
+    if (count > request.dataBytes / ForgetOne.bytes) return -EINVAL;
+    for (let i = 0; i < count; i += 1) {
+      const at = first + i * ForgetOne.bytes;
+      this.#context.lookups.forget(ForgetOne.nodeid(view, at), ForgetOne.nlookup(view, at));
+    }
+    return 0;
+  }
+
+  readlink(request: Request): number {
+    const { lookups, inodes, empty } = this.#context;
+    const slot = lookups.pin(request.nodeid);
+    if (slot === 0) return -ENOENT;
+    const fd = inodes.fd(slot);
+    const room = Math.min(request.replyRoom, 4096);
+    const target = request.scratch.address + request.reply;
+    const result = fd < 0 ? fd : readlinkat(fd, empty, target, room);
+    inodes.unpin(slot);
+    // On an inode that is no symlink the empty path is not found.
+    return result === -ENOENT ? -EINVAL : result;
+  }
+
+  /** MKNOD, MKDIR, SYMLINK: creates a name as the guest's user, then replies with its entry. */
+  make(request: Request): number {
+    const context = this.#context;
+    const dir = context.lookups.pin(request.nodeid);
+    if (dir === 0) return -ENOENT;
+    const dirFd = context.inodes.fd(dir);
+    let result = dirFd;
+    if (dirFd >= 0) {
+      context.actAsGuest(request.uid, request.gid);
+      result = makeIn(dirFd, request);
+      context.actAsSelf(request.uid, request.gid);
+      if (result >= 0) result = this.#replyEntry(request, dirFd, dir);
+    }
+    context.inodes.unpin(dir);
+    return result;
+  }
+
+  unlink(request: Request): number {
+    return this.#remove(request, 0);
+  }
+
+  rmdir(request: Request): number {
+    return this.#remove(request, AT_REMOVEDIR);
+  }
+
+  #remove(request: Request, flags: number): number {
+    const { lookups, inodes } = this.#context;
+    const dir = lookups.pin(request.nodeid);
+    if (dir === 0) return -ENOENT;
+    const dirFd = inodes.fd(dir);
+    const result = dirFd < 0 ? dirFd : unlinkat(dirFd, request.scratch.address + request.name, flags);
+    inodes.unpin(dir);
+    return result;
+  }
+
+  rename(request: Request): number {
+    return this.#rename(request, RenameIn.newdir(request.scratch.view, request.body), 0);
+  }
+
+  rename2(request: Request): number {
+    const { view } = request.scratch;
+    const flags = Rename2In.flags(view, request.body);
+    if ((flags & ~RENAME_FLAGS) !== 0) return -EINVAL;
+    return this.#rename(request, Rename2In.newdir(view, request.body), flags);
+  }
+
+  #rename(request: Request, newNodeid: number, flags: number): number {
+    const { lookups, inodes } = this.#context;
+    const oldDir = lookups.pin(request.nodeid);
+    if (oldDir === 0) return -ENOENT;
+    const newDir = lookups.pin(newNodeid);
+    let result = -ENOENT;
+    if (newDir !== 0) {
+      const { address } = request.scratch;
+      const oldFd = inodes.fd(oldDir);
+      const newFd = inodes.fd(newDir);
+      if (oldFd < 0 || newFd < 0) result = Math.min(oldFd, newFd);
+      else result = renameat2(oldFd, address + request.name, newFd, address + request.name2, flags);
+      inodes.unpin(newDir);
+    }
+    inodes.unpin(oldDir);
+    return result;
+  }
+
+  link(request: Request): number {
+    const { lookups, inodes } = this.#context;
+    const slot = lookups.pin(LinkIn.oldnodeid(request.scratch.view, request.body));
+    if (slot === 0) return -ENOENT;
+    const dir = lookups.pin(request.nodeid);
+    let result = -ENOENT;
+    if (dir !== 0) {
+      result = this.#link(request, slot, dir);
+      inodes.unpin(dir);
+    }
+    inodes.unpin(slot);
+    return result;
+  }
+
+  #link(request: Request, slot: number, dir: number): number {
+    const context = this.#context;
+    const fd = context.inodes.fd(slot);
+    const dirFd = context.inodes.fd(dir);
+    if (fd < 0 || dirFd < 0) return Math.min(fd, dirFd);
+    const name = request.scratch.address + request.name;
+    // Through /proc, as linking an empty path takes a capability; a symlink is linked itself, not followed further.
+    const result = linkat(context.procFd, context.procName(fd), dirFd, name, AT_SYMLINK_FOLLOW);
+    return result < 0 ? result : this.#replyEntry(request, dirFd, dir);
+  }
+}
+
+function makeIn(dirFd: number, request: Request): number {
+  const { view, address } = request.scratch;
+  const name = address + request.name;
+  switch (request.opcode) {
+    case opcodes.MKNOD.code:
+      return mknodat(dirFd, name, MknodIn.mode(view, request.body), MknodIn.rdev(view, request.body));
+    case opcodes.MKDIR.code:
+      return mkdirat(dirFd, name, MkdirIn.mode(view, request.body));
+    default:
+      // A symlink's target is any string, for the guest alone to follow.
+      return symlinkat(address + request.name2, dirFd, name);
+  }
+}

@@ -1,0 +1,255 @@
+/**
+ * The gate: everything that can be checked of a request without knowing the file system is checked here, once, for all
+ * opcodes. What it needs is copied into the worker's scratch first, so that nothing is decided on memory that the guest
+ * can still change.
+ */
+import { E2BIG, EINVAL, EIO, ENOSYS } from '../core/index.ts';
+import type { Handler, RawFileSystem, Request } from '../fs/file-system.ts';
+import {
+  encodeInit,
+  type InitOffer,
+  InHeader,
+  nameLength,
+  negotiate,
+  OPCODES,
+  type Opcode,
+  OutHeader,
+  opcodes,
+  targetLength,
+  xattrNameLength,
+} from '../fuse/index.ts';
+import { ByteView, type GuestMemory, gatherInto, scatterFrom } from '../memory/index.ts';
+import { Arena } from '../sys/index.ts';
+import type { Chain } from '../virtio/index.ts';
+import type { Counters } from './counters.ts';
+import { SESSION_INITIALIZED } from './session-state.ts';
+
+/** Room for a request less its file data: a symlink with its target, an attribute's value of 64 KiB. */
+const REQUEST_BYTES = 80 * 1024;
+/** Room for a reply less its file data: directory entries. */
+const REPLY_BYTES = 256 * 1024;
+/** Brought in at once: the header and the largest fixed part but SETATTR's. */
+const FIRST_BYTES = InHeader.bytes + 88;
+const WRITE = opcodes.WRITE.code;
+const INIT = opcodes.INIT.code;
+const DESTROY = opcodes.DESTROY.code;
+
+export interface GateOptions {
+  readonly memory: GuestMemory;
+  readonly fileSystem: RawFileSystem;
+  /** Shared by the session's workers. */
+  readonly session: Int32Array;
+  readonly counters: Counters;
+  readonly offer: InitOffer;
+  readonly warn: (message: string) => void;
+}
+
+export class Gate {
+  readonly #memory: GuestMemory;
+  readonly #fileSystem: RawFileSystem;
+  readonly #handlers: readonly (Handler | undefined)[];
+  readonly #session: Int32Array;
+  readonly #counters: Counters;
+  readonly #offer: InitOffer;
+  readonly #warn: (message: string) => void;
+  readonly #arena = new Arena(REQUEST_BYTES + REPLY_BYTES + 4096);
+  readonly #copy: ByteView;
+  /** Offsets in scratch: the request's header, and the reply's. */
+  readonly #in: number;
+  readonly #out: number;
+  readonly #request: Request;
+
+  constructor(options: GateOptions) {
+    this.#memory = options.memory;
+    this.#fileSystem = options.fileSystem;
+    this.#session = options.session;
+    this.#counters = options.counters;
+    this.#offer = options.offer;
+    this.#warn = options.warn;
+    const { handlers } = options.fileSystem;
+    this.#handlers = OPCODES.map((record) => record && handlers[record.name as keyof typeof handlers]);
+    this.#copy = new ByteView(this.#arena.u8);
+    this.#in = this.#arena.reserve(REQUEST_BYTES);
+    this.#out = this.#arena.reserve(REPLY_BYTES + OutHeader.bytes);
+    this.#request = {
+      scratch: this.#arena,
+      opcode: 0,
+      nodeid: 0,
+      uid: 0,
+      gid: 0,
+      body: this.#in + InHeader.bytes,
+      name: 0,
+      nameLength: 0,
+      name2: 0,
+      name2Length: 0,
+      data: { addresses: new Float64Array(0), lengths: new Float64Array(0), count: 0 },
+      dataFrom: 0,
+      dataBytes: 0,
+      reply: this.#out + OutHeader.bytes,
+      replyRoom: 0,
+    };
+  }
+
+  /** Serves one chain; the number of bytes written to it, for the used ring. `hiprio`: it came on the hiprio queue. */
+  serve(chain: Chain, hiprio: boolean): number {
+    const start = performance.now();
+    const { readable, writable } = chain;
+    const bytesIn = readable.bytes;
+    if (bytesIn < InHeader.bytes) return this.#refuseRunt(bytesIn);
+    const first = Math.min(bytesIn, FIRST_BYTES);
+    gatherInto(this.#memory, readable, 0, this.#copy, this.#in, first);
+    const { view } = this.#arena;
+    const opcode = InHeader.opcode(view, this.#in);
+    const record = opcode < OPCODES.length ? OPCODES[opcode] : undefined;
+    const replies = record === undefined || record.reply !== 'none';
+    // Without room for a header nothing can be answered, so nothing is done either.
+    if (replies && writable.bytes < OutHeader.bytes) return this.#refuseRunt(bytesIn);
+
+    let result = this.#admit(chain, record, first, hiprio);
+    if (result === 0) result = this.#execute(record as Opcode);
+    const written = replies ? this.#reply(chain, record, result) : 0;
+    this.#counters.count(opcode, result < 0, bytesIn, written, performance.now() - start);
+    return written;
+  }
+
+  /** Checks a request and lays it out for its handler: 0, or a negative errno. */
+  #admit(chain: Chain, record: Opcode | undefined, gathered: number, hiprio: boolean): number {
+    const { view } = this.#arena;
+    const { readable, writable } = chain;
+    const header = this.#in;
+    if (record === undefined) return -ENOSYS;
+    if (InHeader.len(view, header) !== readable.bytes) return -EINVAL;
+    // virtio 5.11.6.1: the hiprio queue takes these and nothing else; what may block would hold them up.
+    if (hiprio && !record.hiprio) return -EINVAL;
+    if (record.code !== INIT && Atomics.load(this.#session, SESSION_INITIALIZED) === 0) return -EIO;
+    if (this.#handlers[record.code] === undefined && record.code !== INIT && record.code !== DESTROY) return -ENOSYS;
+    const bodyEnd = InHeader.bytes + record.inBytes;
+    if (readable.bytes < bodyEnd) return -EINVAL;
+
+    const request = this.#request;
+    request.opcode = record.code;
+    request.nodeid = InHeader.nodeid(view, header);
+    request.uid = InHeader.uid(view, header);
+    request.gid = InHeader.gid(view, header);
+    const roomFor = OutHeader.bytes + record.outBytes;
+    if (record.reply !== 'none' && writable.bytes < roomFor) return -EINVAL;
+    request.replyRoom = Math.min(REPLY_BYTES, writable.bytes - OutHeader.bytes);
+    if (record.code === WRITE) {
+      request.data = readable;
+      request.dataFrom = bodyEnd;
+      request.dataBytes = readable.bytes - bodyEnd;
+      return 0;
+    }
+    request.data = writable;
+    request.dataFrom = OutHeader.bytes;
+    request.dataBytes = record.payloadIn ? readable.bytes - bodyEnd : writable.bytes - OutHeader.bytes;
+    if (readable.bytes > REQUEST_BYTES) return -E2BIG;
+    if (readable.bytes > gathered) {
+      const rest = readable.bytes - gathered;
+      gatherInto(this.#memory, readable, gathered, this.#copy, header + gathered, rest);
+    }
+    return this.#admitNames(record, readable.bytes);
+  }
+
+  /** Finds the names behind the fixed part, and that nothing is left after them but declared extensions. */
+  #admitNames(record: Opcode, length: number): number {
+    const { u8, view } = this.#arena;
+    const request = this.#request;
+    const end = this.#in + length;
+    let at = this.#in + InHeader.bytes + record.inBytes;
+    if (record.names === 2) {
+      const first = nameLength(u8, at, end);
+      if (first < 0) return first;
+      request.name = at;
+      request.nameLength = first;
+      at += first + 1;
+    }
+    if (record.names > 0) {
+      const last = lastNameLength(record, u8, at, end);
+      if (last < 0) return last;
+      if (record.names === 1) {
+        request.name = at;
+        request.nameLength = last;
+      } else {
+        request.name2 = at;
+        request.name2Length = last;
+      }
+      at += last + 1;
+    }
+    if (record.payloadIn || record.code === INIT) return 0;
+    return at + InHeader.totalExtlen(view, this.#in) * 8 === end ? 0 : -EINVAL;
+  }
+
+  /** Does what was asked: bytes of the reply's body, or a negative errno. */
+  #execute(record: Opcode): number {
+    if (record.code === INIT) return this.#init();
+    if (record.code === DESTROY) return this.#destroy();
+    const handler = this.#handlers[record.code];
+    if (handler === undefined) return -ENOSYS;
+    try {
+      return handler(this.#request);
+    } catch (error) {
+      // A bug of ours costs this request, not the VM.
+      this.#warn(`${record.name} failed inside the daemon: ${(error as Error).stack ?? String(error)}`);
+      return -EIO;
+    }
+  }
+
+  #init(): number {
+    const { view } = this.#arena;
+    const length = InHeader.len(view, this.#in) - InHeader.bytes;
+    const result = negotiate(view, this.#request.body, length, this.#offer);
+    if (result.status === 'refused') {
+      this.#warn(result.message);
+      return -result.errno;
+    }
+    // virtio 5.11.6: a new INIT ends the session before it, without DESTROY when the guest was reset.
+    this.#fileSystem.reset();
+    Atomics.store(this.#session, SESSION_INITIALIZED, result.status === 'agreed' ? 1 : 0);
+    return encodeInit(view, this.#request.reply, result);
+  }
+
+  #destroy(): number {
+    this.reset();
+    return 0;
+  }
+
+  /** Ends the FUSE session: nothing but INIT is served until the next one. */
+  reset(): void {
+    Atomics.store(this.#session, SESSION_INITIALIZED, 0);
+    this.#fileSystem.reset();
+  }
+
+  /** Writes the reply, of exactly the length that it has: Linux 7.1 and newer give a mount up otherwise. */
+  #reply(chain: Chain, record: Opcode | undefined, result: number): number {
+    const { view, u32 } = this.#arena;
+    const out = this.#out;
+    const failed = result < 0;
+    const length = OutHeader.bytes + (failed ? 0 : result);
+    OutHeader.set.len(view, out, length);
+    OutHeader.set.error(view, out, failed ? result : 0);
+    const unique = (this.#in + InHeader.offsets.unique) >> 2;
+    u32[(out + OutHeader.offsets.unique) >> 2] = u32[unique];
+    u32[((out + OutHeader.offsets.unique) >> 2) + 1] = u32[unique + 1];
+    // File data is in guest memory already.
+    const fromScratch = !failed && record?.reply === 'payload' ? OutHeader.bytes : length;
+    scatterFrom(this.#memory, chain.writable, 0, this.#copy, out, fromScratch);
+    return length;
+  }
+
+  #refuseRunt(bytes: number): number {
+    this.#counters.count(0, true, bytes, 0, 0);
+    return 0;
+  }
+}
+
+function lastNameLength(record: Opcode, u8: Uint8Array, at: number, end: number): number {
+  switch (record.lastName) {
+    case 'target':
+      return targetLength(u8, at, end);
+    case 'xattr':
+      return xattrNameLength(u8, at, end);
+    case 'entry':
+      return nameLength(u8, at, end);
+  }
+}

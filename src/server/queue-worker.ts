@@ -1,0 +1,74 @@
+/** The thread of one request queue: sleeps until the driver kicks or the session thread has a command. */
+import { receiveMessageOnPort, workerData } from 'node:worker_threads';
+
+import { drainEventfd, Epoll } from '../sys/index.ts';
+import { QueueRunner } from './queue-runner.ts';
+import { countAlive, startServing } from './serving.ts';
+import { ANSWER_COUNT, ANSWER_FAILED, ANSWER_RESULT, type QueueCommand, type QueueData } from './threads.ts';
+
+const KEY_COMMAND = 0;
+const KEY_KICK = 1;
+
+const data = workerData as QueueData;
+const leave = countAlive(data.alive);
+const { mirror, gate, log } = await startServing(data);
+const runner = new QueueRunner(mirror.memory, data.queue, gate, log.warn);
+const epoll = new Epoll();
+const answers = new Int32Array(data.answers);
+
+function execute(command: QueueCommand): number {
+  switch (command.kind) {
+    case 'memory':
+      mirror.set(command.regions);
+      return 0;
+    case 'start':
+      runner.start(command.ring);
+      epoll.add(command.ring.kickFd, KEY_KICK);
+      return 0;
+    case 'stop':
+      epoll.remove(runner.kickFd);
+      return runner.stop();
+    case 'quit':
+      return 0;
+  }
+}
+
+/** Does all commands that have come; false after `quit`. */
+function obey(): boolean {
+  drainEventfd(data.commandFd);
+  for (let next = receiveMessageOnPort(data.commands); next !== undefined; next = receiveMessageOnPort(data.commands)) {
+    const command = next.message as QueueCommand;
+    try {
+      answers[ANSWER_FAILED] = 0;
+      answers[ANSWER_RESULT] = execute(command);
+    } catch (error) {
+      answers[ANSWER_FAILED] = 1;
+      data.commands.postMessage((error as Error).message);
+    }
+    Atomics.add(answers, ANSWER_COUNT, 1);
+    Atomics.notify(answers, ANSWER_COUNT);
+    if (command.kind === 'quit') return false;
+  }
+  return true;
+}
+
+function run(): void {
+  epoll.add(data.commandFd, KEY_COMMAND);
+  let more = false;
+  for (;;) {
+    const ready = epoll.wait(more ? 0 : -1);
+    let kicked = more;
+    for (let i = 0; i < ready; i += 1) {
+      if (epoll.key(i) === KEY_KICK) kicked = true;
+      else if (!obey()) return;
+    }
+    more = kicked && runner.run();
+  }
+}
+
+try {
+  run();
+} finally {
+  data.commands.close();
+  leave();
+}

@@ -1,0 +1,234 @@
+/** The daemon: one export, a session for each socket. The main thread starts threads, hears of their end, and keeps time. */
+import { statSync, unlinkSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+
+import { UserError } from '../core/index.ts';
+import type { FileSystemModule } from '../fs/file-system.ts';
+import type { InitOffer } from '../fuse/index.ts';
+import {
+  close,
+  eventfd,
+  exitNow,
+  isSocketInUse,
+  listenUnix,
+  SOCKET_PATH_MAX,
+  signalEventfd,
+  SysError,
+  umask,
+} from '../sys/index.ts';
+import { configSpace } from './config-space.ts';
+import { COUNTERS_BYTES, type OpcodeStatistics, statistics } from './counters.ts';
+import { createLog, type Log, type LogLevel } from './log.ts';
+import { SESSION_WORDS } from './session-state.ts';
+import { type QueueData, type ServingData, type SessionData, type ToMain, threadUrl } from './threads.ts';
+
+export interface ServeOptions {
+  /** URL of a FileSystemModule, and what its `openExport` takes. */
+  readonly fileSystem: { readonly module: string; readonly options: unknown };
+  /** One session (one VM at a time) each. */
+  readonly socketPaths: readonly string[];
+  readonly offer: InitOffer;
+  /** The tag to serve in the configuration space, for front-ends that have none of their own. */
+  readonly tag?: string;
+  /** Let a VM connect again after one has gone. Without it a session ends with its VM. */
+  readonly stay: boolean;
+  readonly logLevel: LogLevel;
+}
+
+/** Threads get so long to end by themselves. */
+const THREADS_END_MS = 700;
+const UMASK_PRIVATE = 0o077;
+
+interface Listening {
+  readonly path: string;
+  readonly fd: number;
+  readonly inode: number;
+}
+
+export class Server {
+  /** Settles when every session has ended; rejects when a thread failed. */
+  readonly finished: Promise<void>;
+  readonly #options: ServeOptions;
+  readonly #module: FileSystemModule;
+  readonly #exported: unknown;
+  readonly #log: Log;
+  readonly #stopFd = eventfd();
+  readonly #alive = new SharedArrayBuffer(4);
+  readonly #sockets: Listening[];
+  readonly #sessions: unknown[] = [];
+  readonly #counters: SharedArrayBuffer[] = [];
+  readonly #workers = new Set<Worker>();
+  #resolve: () => void = () => undefined;
+  #reject: (error: Error) => void = () => undefined;
+  #ended = false;
+  readonly #onExit = (): void => this.#exit();
+
+  private constructor(options: ServeOptions, module: FileSystemModule, sockets: Listening[]) {
+    this.#options = options;
+    this.#module = module;
+    this.#sockets = sockets;
+    this.#log = createLog(options.logLevel);
+    this.#exported = module.openExport(options.fileSystem.options);
+    this.finished = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    process.on('exit', this.#onExit);
+  }
+
+  /** Opens the export and the sockets, and starts a session for each. Throws UserError, with nothing left behind. */
+  static async start(options: ServeOptions): Promise<Server> {
+    if (options.tag !== undefined) configSpace(options.tag, 1);
+    const module = (await import(options.fileSystem.module)) as FileSystemModule;
+    const sockets: Listening[] = [];
+    try {
+      for (const path of options.socketPaths) sockets.push(listen(path));
+      const server = new Server(options, module, sockets);
+      for (const socket of sockets) server.#startSession(socket);
+      return server;
+    } catch (error) {
+      for (const socket of sockets) unlisten(socket);
+      throw error;
+    }
+  }
+
+  /** Ends all sessions; `finished` settles when they have. */
+  stop(): void {
+    signalEventfd(this.#stopFd);
+  }
+
+  /** Requests so far, by opcode, over all sessions. */
+  statistics(): Record<string, OpcodeStatistics> {
+    return statistics(this.#counters);
+  }
+
+  /** What the file system knows and holds now. */
+  gauges(): Record<string, number> {
+    return this.#module.gauges(this.#exported, this.#sessions);
+  }
+
+  #startSession(socket: Listening): void {
+    const session = this.#module.openSession(this.#exported);
+    this.#sessions.push(session);
+    const serving = {
+      module: this.#options.fileSystem.module,
+      exported: this.#exported,
+      session,
+      sessionState: new SharedArrayBuffer(SESSION_WORDS * 4),
+      offer: this.#options.offer,
+      logLevel: this.#options.logLevel,
+      alive: this.#alive,
+    };
+    const data: SessionData = {
+      ...serving,
+      kind: 'session',
+      counters: this.#newCounters(),
+      listenFd: socket.fd,
+      stopFd: this.#stopFd,
+      socketPath: socket.path,
+      stay: this.#options.stay,
+      tag: this.#options.tag,
+    };
+    const worker = this.#spawn('session-worker', data, []);
+    worker.on('message', (message: ToMain) => this.#hear(message, serving, socket));
+    worker.on('exit', () => unlisten(socket));
+  }
+
+  #hear(message: ToMain, serving: Omit<ServingData, 'counters'>, socket: Listening): void {
+    if (message.kind === 'spawn') {
+      const data: QueueData = { ...serving, ...message, kind: 'queue', counters: this.#newCounters() };
+      this.#spawn('queue-worker', data, [message.commands]);
+    } else {
+      this.#log.info(`a VM has ${message.kind} ${message.kind === 'connected' ? 'to' : 'from'} ${socket.path}`);
+    }
+  }
+
+  #newCounters(): SharedArrayBuffer {
+    const counters = new SharedArrayBuffer(COUNTERS_BYTES);
+    this.#counters.push(counters);
+    return counters;
+  }
+
+  #spawn(name: 'session-worker' | 'queue-worker', data: SessionData | QueueData, transfer: QueueData['commands'][]): Worker {
+    const worker = new Worker(threadUrl(name), { workerData: data, transferList: transfer });
+    this.#workers.add(worker);
+    worker.on('error', (error) => this.#fail(error as Error));
+    worker.on('exit', () => {
+      this.#workers.delete(worker);
+      if (this.#workers.size === 0) this.#end();
+    });
+    return worker;
+  }
+
+  #fail(error: Error): void {
+    this.#reject(error);
+    this.stop();
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    process.off('exit', this.#onExit);
+    this.#module.closeExport(this.#exported);
+    close(this.#stopFd);
+    this.#resolve();
+  }
+
+  /** The process ends under us: threads that sleep in the kernel would keep it for ever, so they are woken first. */
+  #exit(): void {
+    for (const socket of this.#sockets) removeSocket(socket);
+    signalEventfd(this.#stopFd);
+    const alive = new Int32Array(this.#alive);
+    const deadline = performance.now() + THREADS_END_MS;
+    for (let running = Atomics.load(alive, 0); running > 0; running = Atomics.load(alive, 0)) {
+      const left = deadline - performance.now();
+      if (left <= 0 || Atomics.wait(alive, 0, running, left) === 'timed-out') {
+        exitNow(Number(process.exitCode ?? 0));
+      }
+    }
+  }
+}
+
+/** Binds a socket that only its owner may connect to. Throws UserError. */
+function listen(path: string): Listening {
+  if (Buffer.byteLength(path) >= SOCKET_PATH_MAX) {
+    throw new UserError(
+      `the socket path ${path} has ${Buffer.byteLength(path)} bytes; Linux allows ${SOCKET_PATH_MAX - 1}. ` +
+        'Choose a shorter one.',
+    );
+  }
+  removeStale(path);
+  const before = umask(UMASK_PRIVATE);
+  try {
+    const fd = listenUnix(path);
+    return { path, fd, inode: statSync(path).ino };
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    throw new UserError(`cannot make the socket ${path}: ${error.code}.`, { cause: error });
+  } finally {
+    umask(before);
+  }
+}
+
+/** A socket that a daemon left behind when it was killed goes; anything else at that path is not ours to take. */
+function removeStale(path: string): void {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket()) {
+    throw new UserError(`${path} exists and is no socket. Choose another --socket-path, or remove it.`);
+  }
+  if (isSocketInUse(path)) {
+    throw new UserError(`the socket ${path} is in use by another process. Choose another --socket-path, or end that one.`);
+  }
+  unlinkSync(path);
+}
+
+function unlisten(socket: Listening): void {
+  removeSocket(socket);
+  close(socket.fd);
+}
+
+/** Removes the socket if it is still the one that was made here. */
+function removeSocket(socket: Listening): void {
+  if (statSync(socket.path, { throwIfNoEntry: false })?.ino === socket.inode) unlinkSync(socket.path);
+}

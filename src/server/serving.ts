@@ -1,0 +1,41 @@
+import type { FileSystemModule } from '../fs/file-system.ts';
+import { Counters } from './counters.ts';
+import { Gate } from './gate.ts';
+import { createLog, type Log } from './log.ts';
+import { MemoryMirror } from './memory-mirror.ts';
+import type { ServingData } from './threads.ts';
+
+/** What a thread needs to serve requests: its view of guest memory, its own file system instance, its gate. */
+export interface Serving {
+  readonly mirror: MemoryMirror;
+  readonly gate: Gate;
+  readonly log: Log;
+  readonly reset: () => void;
+}
+
+export async function startServing(data: ServingData): Promise<Serving> {
+  const log = createLog(data.logLevel);
+  const module = (await import(data.module)) as FileSystemModule;
+  const fileSystem = module.openWorker(data.exported, data.session);
+  const mirror = new MemoryMirror();
+  const session = new Int32Array(data.sessionState);
+  const gate = new Gate({
+    memory: mirror.memory,
+    fileSystem,
+    session,
+    counters: new Counters(data.counters),
+    offer: data.offer,
+    warn: log.warn,
+  });
+  return { mirror, gate, log, reset: () => gate.reset() };
+}
+
+/** Counts this thread among those that run, until the returned function is called. */
+export function countAlive(shared: SharedArrayBuffer): () => void {
+  const alive = new Int32Array(shared);
+  Atomics.add(alive, 0, 1);
+  return () => {
+    Atomics.sub(alive, 0, 1);
+    Atomics.notify(alive, 0);
+  };
+}

@@ -1,0 +1,156 @@
+/** The thread of one socket: accepts the VMM, speaks vhost-user with it, and serves the hiprio queue itself. */
+import { parentPort, workerData } from 'node:worker_threads';
+
+import { errnoName, type Fd, MAX_REQUEST_QUEUES } from '../core/index.ts';
+import { accept, Epoll } from '../sys/index.ts';
+import { Backend, Channel, type MappedRegion, type RingSetup, type VhostDevice, VhostError } from '../vhost/index.ts';
+import { QueueError } from '../virtio/index.ts';
+import { configSpace } from './config-space.ts';
+import { QueueRunner } from './queue-runner.ts';
+import { QueueThread } from './queue-thread.ts';
+import { countAlive, startServing } from './serving.ts';
+import type { SessionData, ToMain } from './threads.ts';
+
+const KEY_LISTEN = 0;
+const KEY_CONNECTION = 1;
+const KEY_HIPRIO = 2;
+const KEY_STOP = 3;
+const HIPRIO = 0;
+/** How long a queue's thread may take to end before the process goes without it. */
+const QUIT_MS = 400;
+
+const data = workerData as SessionData;
+const leave = countAlive(data.alive);
+const tell = (message: ToMain, transfer: import('node:worker_threads').MessagePort[] = []): void =>
+  parentPort?.postMessage(message, transfer);
+
+const { mirror, gate, log, reset } = await startServing(data);
+const hiprio = new QueueRunner(mirror.memory, HIPRIO, gate, log.warn);
+const epoll = new Epoll();
+
+/** The device behind vhost-user: this thread's hiprio queue and a thread for each request queue. */
+class Device implements VhostDevice {
+  readonly queueCount = 1 + MAX_REQUEST_QUEUES;
+  readonly config = data.tag === undefined ? undefined : configSpace(data.tag, 1);
+  readonly #threads: QueueThread[] = [];
+  #regions: readonly MappedRegion[] = [];
+
+  /** The thread of a request queue; made when the queue is first needed. */
+  thread(index: number): QueueThread {
+    let thread = this.#threads[index];
+    if (thread === undefined) {
+      thread = new QueueThread(index, tell);
+      this.#threads[index] = thread;
+      if (this.#regions.length > 0) thread.setMemory(this.#regions);
+    }
+    return thread;
+  }
+
+  setMemory(regions: readonly MappedRegion[]): void {
+    mirror.set(regions);
+    for (const thread of this.#threads) thread?.setMemory(regions);
+    this.#regions = regions;
+  }
+
+  startQueue(index: number, ring: RingSetup): void {
+    if (index !== HIPRIO) {
+      this.thread(index).start(ring);
+      return;
+    }
+    try {
+      hiprio.start(ring);
+    } catch (error) {
+      if (error instanceof QueueError) throw new VhostError('RING', error.message);
+      throw error;
+    }
+    epoll.add(ring.kickFd, KEY_HIPRIO);
+  }
+
+  stopQueue(index: number): number {
+    if (index !== HIPRIO) return this.thread(index).stop();
+    epoll.remove(hiprio.kickFd);
+    return hiprio.stop();
+  }
+
+  reset(): void {
+    reset();
+  }
+
+  warn(message: string): void {
+    log.warn(message);
+  }
+
+  quit(): void {
+    for (const thread of this.#threads) thread?.quit(QUIT_MS);
+  }
+}
+
+const device = new Device();
+
+/** Waits for a VMM; undefined when the daemon is to stop. */
+function awaitConnection(): Channel | undefined {
+  epoll.add(data.listenFd, KEY_LISTEN);
+  try {
+    for (;;) {
+      const ready = epoll.wait(-1);
+      for (let i = 0; i < ready; i += 1) {
+        if (epoll.key(i) === KEY_STOP) return undefined;
+        const fd = accept(data.listenFd);
+        if (fd >= 0) return new Channel(fd as Fd);
+        log.warn(`accepting a connection on ${data.socketPath} failed: ${errnoName(fd)}`);
+      }
+    }
+  } finally {
+    epoll.remove(data.listenFd);
+  }
+}
+
+/** Serves one VMM until it goes; false when the daemon is to stop. */
+function serveConnection(channel: Channel): boolean {
+  const backend = new Backend(channel, device);
+  epoll.add(channel.fd, KEY_CONNECTION);
+  let more = false;
+  try {
+    for (;;) {
+      const ready = epoll.wait(more ? 0 : -1);
+      let kicked = more;
+      for (let i = 0; i < ready; i += 1) {
+        const key = epoll.key(i);
+        if (key === KEY_STOP) return false;
+        if (key === KEY_HIPRIO) kicked = true;
+        else if (!backend.serveMessage()) return true;
+        // A message may have changed what the other keys stand for; they are asked for again.
+        else break;
+      }
+      more = kicked && hiprio.run();
+    }
+  } catch (error) {
+    if (!(error instanceof VhostError)) throw error;
+    log.error(`the connection on ${data.socketPath} is closed: ${error.message}`);
+    return true;
+  } finally {
+    backend.end();
+  }
+}
+
+function run(): void {
+  epoll.add(data.stopFd, KEY_STOP);
+  for (;;) {
+    const channel = awaitConnection();
+    if (channel === undefined) return;
+    tell({ kind: 'connected' });
+    const goOn = serveConnection(channel);
+    tell({ kind: 'disconnected' });
+    if (!goOn || !data.stay) return;
+  }
+}
+
+try {
+  // Every VM has a request queue: its thread starts while we wait.
+  device.thread(1);
+  run();
+  device.quit();
+} finally {
+  leave();
+  parentPort?.close();
+}

@@ -1,0 +1,69 @@
+/** What the threads of the daemon say to one another. The main thread supervises; a session thread speaks vhost-user. */
+import type { MessagePort } from 'node:worker_threads';
+
+import type { InitOffer } from '../fuse/index.ts';
+import type { MappedRegion, RingSetup } from '../vhost/index.ts';
+import type { LogLevel } from './log.ts';
+
+/** The URL of a thread's module beside this one: TypeScript in a checkout, JavaScript when published. */
+export function threadUrl(name: 'session-worker' | 'queue-worker'): URL {
+  const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
+  return new URL(`./${name}${extension}`, import.meta.url);
+}
+
+/** What every thread that serves requests is given. */
+export interface ServingData {
+  /** URL of the FileSystemModule. */
+  readonly module: string;
+  readonly exported: unknown;
+  readonly session: unknown;
+  readonly sessionState: SharedArrayBuffer;
+  readonly counters: SharedArrayBuffer;
+  readonly offer: InitOffer;
+  readonly logLevel: LogLevel;
+  /** One word: threads that run. */
+  readonly alive: SharedArrayBuffer;
+}
+
+export interface SessionData extends ServingData {
+  readonly kind: 'session';
+  readonly listenFd: number;
+  readonly stopFd: number;
+  readonly socketPath: string;
+  /** Whether another VM may connect after the first. */
+  readonly stay: boolean;
+  readonly tag: string | undefined;
+}
+
+export interface QueueData extends ServingData {
+  readonly kind: 'queue';
+  readonly queue: number;
+  readonly commands: MessagePort;
+  readonly commandFd: number;
+  readonly answers: SharedArrayBuffer;
+}
+
+/** From a session thread to the main thread. */
+export type ToMain =
+  | {
+      readonly kind: 'spawn';
+      readonly queue: number;
+      readonly commands: MessagePort;
+      readonly commandFd: number;
+      readonly answers: SharedArrayBuffer;
+    }
+  | { readonly kind: 'connected' }
+  | { readonly kind: 'disconnected' };
+
+/** From a session thread to a queue's thread. */
+export type QueueCommand =
+  | { readonly kind: 'memory'; readonly regions: readonly MappedRegion[] }
+  | { readonly kind: 'start'; readonly ring: RingSetup }
+  | { readonly kind: 'stop' }
+  | { readonly kind: 'quit' };
+
+/** Words of `answers`: commands done so far, the result of the last, and whether it failed (its message is in the port). */
+export const ANSWERS_WORDS = 3;
+export const ANSWER_COUNT = 0;
+export const ANSWER_RESULT = 1;
+export const ANSWER_FAILED = 2;

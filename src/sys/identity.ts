@@ -1,0 +1,74 @@
+/** Who this thread is on the host: file-system uid and gid, capabilities, limits. All per thread, but the limits. */
+import {
+  CAP_SETGID,
+  CAP_SETUID,
+  PR_GET_SECUREBITS,
+  PR_SET_SECUREBITS,
+  RLIMIT_NOFILE,
+  SECBIT_NO_SETUID_FIXUP,
+} from './constants.ts';
+import { bind, check, I, U } from './ffi.ts';
+import { Arena } from './memory.ts';
+
+const libcSetfsuid = bind('setfsuid', 2);
+const libcSetfsgid = bind('setfsgid', 2);
+const libcSetgroups = bind('syscall', 3);
+const libcPrctl = bind('prctl', 5);
+const libcCapget = bind('capget', 2);
+const libcPrlimit = bind('prlimit', 4);
+
+const arena = new Arena(4096);
+const headerAt = arena.reserve(8);
+const dataAt = arena.reserve(24);
+const limitAt = arena.reserve(16);
+const LINUX_CAPABILITY_VERSION_3 = 0x20080522;
+
+/** The effective capabilities of this thread, as a bit set. */
+export function effectiveCapabilities(): bigint {
+  arena.view.setUint32(headerAt, LINUX_CAPABILITY_VERSION_3, true);
+  arena.view.setUint32(headerAt + 4, 0, true);
+  if (check(libcCapget(U(arena.address + headerAt), U(arena.address + dataAt))) < 0) return 0n;
+  return BigInt(arena.view.getUint32(dataAt, true)) | (BigInt(arena.view.getUint32(dataAt + 12, true)) << 32n);
+}
+
+/** Whether this thread has a capability (CAP_*). */
+export function hasCapability(capability: number): boolean {
+  return ((effectiveCapabilities() >> BigInt(capability)) & 1n) === 1n;
+}
+
+/**
+ * Makes this thread fit for `actAs`: its capabilities stay when its file-system uid changes (securebits(7),
+ * NO_SETUID_FIXUP), so new files get the caller's owner while access goes on as before: the guest has checked it.
+ * False when the process may not change its identity: files are then created as the user who runs it.
+ */
+export function allowActingAs(): boolean {
+  if (!hasCapability(CAP_SETUID) || !hasCapability(CAP_SETGID)) return false;
+  const bits = check(libcPrctl(I(PR_GET_SECUREBITS), 0n, 0n, 0n, 0n));
+  if (bits < 0) return false;
+  return check(libcPrctl(I(PR_SET_SECUREBITS), I(bits | SECBIT_NO_SETUID_FIXUP), 0n, 0n, 0n)) === 0;
+}
+
+/** setfsuid(2) and setfsgid(2): the owner of what this thread creates from now on. */
+export function actAs(uid: number, gid: number): void {
+  libcSetfsgid(I(gid), 0n);
+  libcSetfsuid(I(uid), 0n);
+}
+
+const SYS_SETGROUPS = process.arch === 'x64' ? 116n : 159n;
+
+/** Drops the supplementary groups of this thread (libc's own function would do it for all threads). */
+export const dropGroups = (): number => check(libcSetgroups(SYS_SETGROUPS, 0n, 0n));
+
+/** RLIMIT_NOFILE of the process: how many descriptors it may have, and how far it may raise that. */
+export function descriptorLimit(): { soft: number; hard: number } {
+  check(libcPrlimit(0n, I(RLIMIT_NOFILE), 0n, U(arena.address + limitAt)));
+  const read = (at: number): number => Number(arena.view.getBigUint64(at, true));
+  return { soft: read(limitAt), hard: read(limitAt + 8) };
+}
+
+/** Sets RLIMIT_NOFILE, soft and hard. 0 or a negative errno. */
+export function setDescriptorLimit(soft: number, hard: number): number {
+  arena.view.setBigUint64(limitAt, BigInt(soft), true);
+  arena.view.setBigUint64(limitAt + 8, BigInt(hard), true);
+  return check(libcPrlimit(0n, I(RLIMIT_NOFILE), U(arena.address + limitAt), 0n));
+}

@@ -1,0 +1,103 @@
+import { assert } from '../core/index.ts';
+import {
+  AT_EMPTY_PATH,
+  MAP_ANONYMOUS,
+  MAP_NORESERVE,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  MFD_CLOEXEC,
+  PROT_READ,
+  PROT_WRITE,
+} from './constants.ts';
+import { SysError } from './error.ts';
+import { bind, bindWide, check, I, lastError, U, viewMemory } from './ffi.ts';
+import { ftruncate, statx } from './files.ts';
+
+const libcMmap = bindWide('mmap', 6, 'pointer');
+const libcMunmap = bind('munmap', 2);
+const libcMemfd = bind('memfd_create', 2);
+const libcMemcpy = bindWide('memcpy', 3, 'pointer');
+
+/** MAP_FAILED, (void *)-1. */
+const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
+
+/** mmap(2); the address as a number. Throws SysError. */
+export function mmap(length: number, protection: number, flags: number, fd: number, offset: number): number {
+  const address = libcMmap(0n, U(length), I(protection), I(flags), I(fd), U(offset));
+  if (address === MAP_FAILED) throw new SysError('mmap', lastError(), `${length} bytes of descriptor ${fd}`);
+  return Number(address);
+}
+
+/** munmap(2). No view of the range may be alive: a JavaScript access to it would end the process. */
+export function munmap(address: number, length: number): void {
+  SysError.check(check(libcMunmap(U(address), U(length))), 'munmap', `0x${address.toString(16)}`);
+}
+
+/** Maps a shared file or memfd for reading and writing. */
+export function mapShared(fd: number, length: number, offset: number): number {
+  return mmap(length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, offset);
+}
+
+/** An anonymous file of `sizeBytes`, for memory that is shared with another process. */
+export function memfd(name: string, sizeBytes: number): number {
+  const fd = SysError.check(check(libcMemfd(U(coldString(name)), I(MFD_CLOEXEC))), 'memfd_create', name);
+  SysError.check(ftruncate(fd, sizeBytes), 'ftruncate', `${sizeBytes} bytes`);
+  return fd;
+}
+
+/** memcpy(3) between addresses that the caller has checked. */
+export function copyMemory(target: number, source: number, length: number): void {
+  libcMemcpy(U(target), U(source), U(length));
+}
+
+/** Native memory of one thread, for what calls read and write: names, stat buffers, vectors. Lives as long as the thread. */
+export class Arena {
+  readonly address: number;
+  readonly bytes: number;
+  readonly buffer: ArrayBuffer;
+  readonly u8: Uint8Array;
+  readonly u32: Uint32Array;
+  readonly view: DataView;
+  #used = 0;
+
+  constructor(bytes: number) {
+    this.address = mmap(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    this.bytes = bytes;
+    this.buffer = viewMemory(this.address, bytes);
+    this.u8 = new Uint8Array(this.buffer);
+    this.u32 = new Uint32Array(this.buffer);
+    this.view = new DataView(this.buffer);
+  }
+
+  /** Sets bytes apart at construction time; the offset in the arena, 64-byte aligned. */
+  reserve(bytes: number): number {
+    const at = this.#used;
+    this.#used = (at + bytes + 63) & ~63;
+    assert(this.#used <= this.bytes, 'the arena is too small for what is reserved in it');
+    return at;
+  }
+}
+
+/** Strings of calls made at set-up: two slots, so that a call can take two paths. */
+const cold = new Arena(20480);
+const encoder = new TextEncoder();
+
+/** Writes a string for the next call and gives its address. `slot` 0 or 1. Throws on NUL and on overlong strings. */
+export function coldString(text: string, slot: 0 | 1 = 0): number {
+  assert(!text.includes('\0'), 'a path holds a NUL');
+  const at = slot * 8192;
+  const { read, written } = encoder.encodeInto(text, cold.u8.subarray(at, at + 8191));
+  assert(read === text.length, 'a path is longer than 8191 bytes');
+  cold.u8[at + written] = 0;
+  return cold.address + at;
+}
+
+/** Where `fileSize` has the kernel write a struct statx: behind the two strings. */
+const STAT_AT = 16384;
+const STATX_SIZE = 0x200;
+/** The size of an open file. Throws SysError. */
+export function fileSize(fd: number): number {
+  const result = statx(fd, coldString(''), AT_EMPTY_PATH, STATX_SIZE, cold.address + STAT_AT);
+  SysError.check(result, 'statx', `descriptor ${fd}`);
+  return Number(cold.view.getBigUint64(STAT_AT + 40, true));
+}

@@ -1,0 +1,76 @@
+/** One vhost-user connection: whole messages with their descriptors, in and out. Blocking; both ends use it. */
+import { errnoName, type Fd } from '../core/index.ts';
+import { close, receiveMessage, sendMessage } from '../sys/index.ts';
+import { VhostError } from './error.ts';
+import { HEADER_VERSION, MAX_PAYLOAD_BYTES, VhostHeader } from './messages.ts';
+
+/** A received message; its descriptors belong to whoever takes them out of `fds`. */
+export interface Message {
+  readonly request: number;
+  readonly flags: number;
+  readonly payload: DataView;
+  readonly fds: Fd[];
+}
+
+export class Channel {
+  readonly fd: Fd;
+
+  constructor(fd: Fd) {
+    this.fd = fd;
+  }
+
+  /** The next message; undefined when the other end has closed. Throws VhostError. */
+  receive(): Message | undefined {
+    const fds: Fd[] = [];
+    try {
+      const header = new DataView(new ArrayBuffer(VhostHeader.bytes));
+      if (!this.#fill(header, fds, true)) return undefined;
+      const flags = VhostHeader.flags(header, 0);
+      const size = VhostHeader.size(header, 0);
+      const request = VhostHeader.request(header, 0);
+      if ((flags & 3) !== HEADER_VERSION) {
+        throw new VhostError('MALFORMED', `vhost-user message ${request} has version ${flags & 3}; 1 is known`);
+      }
+      if (size > MAX_PAYLOAD_BYTES) {
+        throw new VhostError('MALFORMED', `vhost-user message ${request} announces ${size} bytes of payload`);
+      }
+      const payload = new DataView(new ArrayBuffer(size));
+      this.#fill(payload, fds, false);
+      return { request, flags, payload, fds };
+    } catch (error) {
+      for (const fd of fds) close(fd);
+      throw error;
+    }
+  }
+
+  /** Fills the view; false when the connection ended before its first byte and `mayEnd` says that this is a good place. */
+  #fill(view: DataView, fds: Fd[], mayEnd: boolean): boolean {
+    const target = new Uint8Array(view.buffer);
+    for (let at = 0; at < target.length; ) {
+      const received = receiveMessage(this.fd, target, at, target.length - at, fds);
+      if (received < 0) throw new VhostError('CLOSED', `reading from the VMM failed: ${errnoName(received)}`);
+      if (received === 0) {
+        if (at === 0 && mayEnd) return false;
+        throw new VhostError('CLOSED', 'the VMM closed the connection in the middle of a message');
+      }
+      at += received;
+    }
+    return true;
+  }
+
+  /** Sends a message. Throws VhostError when the other end is gone. */
+  send(request: number, flags: number, payload: Uint8Array, fds: readonly number[] = []): void {
+    const message = new Uint8Array(VhostHeader.bytes + payload.length);
+    const view = new DataView(message.buffer);
+    VhostHeader.set.request(view, 0, request);
+    VhostHeader.set.flags(view, 0, HEADER_VERSION | flags);
+    VhostHeader.set.size(view, 0, payload.length);
+    message.set(payload, VhostHeader.bytes);
+    const result = sendMessage(this.fd, message, fds);
+    if (result < 0) throw new VhostError('CLOSED', `writing to the VMM failed: ${errnoName(result)}`);
+  }
+
+  close(): void {
+    close(this.fd);
+  }
+}
