@@ -139,7 +139,7 @@ export async function launch(args) {
     `virtiofs: needs Node.js ${NEEDED.join('.')} or newer.\n` +
       `  This is Node.js ${process.versions.node} (${process.execPath}).\n` +
       `  Looked for ${found.tried}.\n` +
-      '  Install virtiofs again without --omit=optional or --no-optional, or run it with a newer Node.js on your PATH.\n',
+      '  Install virtiofs again without --omit=optional or --no-optional, or put a newer Node.js on PATH.\n',
   );
   process.exitCode = CANNOT_RUN;
 }

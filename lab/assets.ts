@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import { type Asset, cacheFolder, findAsset, type Manifest, placeAsset, withLock, workFolder } from './cache.ts';
 import { Archive, debianArchitecture, haveApt, type PackageRecord } from './debian.ts';
 import { LabError } from './errors.ts';
-import { exec } from './exec.ts';
 import { unpackedKernel } from './kernel-image.ts';
 import { type Progress, silent } from './progress.ts';
+import { qemuOfTree, qemuStarts } from './qemu-program.ts';
+import { compareVersions, upstreamVersion } from './versions.ts';
 
 /** QEMU versions that can be fetched; each stands for the newest of its suite. */
 export const QEMU_VERSIONS = ['7.2', '10.0', '11.1'] as const;
@@ -39,61 +40,17 @@ export interface FetchOptions {
   readonly refresh?: boolean;
 }
 
-const TRIPLETS: Record<string, { folder: string; loader: string }> = {
-  x64: { folder: 'x86_64-linux-gnu', loader: 'ld-linux-x86-64.so.2' },
-  arm64: { folder: 'aarch64-linux-gnu', loader: 'ld-linux-aarch64.so.1' },
-};
-
-/**
- * The command line that starts the QEMU of an unpacked tree, with the tree's own C library and loader: the host's may
- * be older, or not glibc.
- */
-export function qemuOfTree(tree: string): string[] {
-  return [
-    ...programOfTree(tree, 'usr/bin/qemu-system-x86_64'),
-    '-L',
-    join(tree, 'usr/share/qemu'),
-    '-L',
-    join(tree, 'usr/share/seabios'),
-  ];
-}
-
-/** The command line that starts a program of an unpacked tree of this machine's architecture. */
-export function programOfTree(tree: string, path: string): string[] {
-  const { folder, loader } = TRIPLETS[process.arch] ?? { folder: '', loader: '' };
-  // Debian 12 has its C library in /lib and the rest in /usr/lib; since 13 all is in /usr/lib.
-  const libraries = ['usr/lib', 'lib'].map((each) => join(tree, each, folder)).filter((each) => existsSync(each));
-  const loaders = libraries.map((each) => join(each, loader)).filter((each) => existsSync(each));
-  return [loaders[0] ?? '', '--library-path', libraries.join(':'), join(tree, path)];
-}
-
-/** The version that a QEMU says it has, or undefined when it does not start. */
-export async function qemuVersion(command: readonly string[]): Promise<string | undefined> {
-  const { code, stdout } = await exec(command[0] ?? '', [...command.slice(1), '--version'], { timeoutMs: 20_000 });
-  return code === 0 ? /QEMU emulator version (\d+(?:\.\d+)+)/.exec(stdout)?.[1] : undefined;
-}
-
-/** The part of a Debian version that the authors of the software gave: `1:11.1.3+ds-1~bpo13+1` is 11.1.3. */
-export function upstreamVersion(version: string): string {
-  return /^(?:\d+:)?(\d+(?:\.\d+)*)/.exec(version)?.[1] ?? version;
-}
-
-/** Compares dotted numbers: negative when a is older. */
-export function compareVersions(a: string, b: string): number {
-  const left = a.split('.').map(Number);
-  const right = b.split('.').map(Number);
-  for (let i = 0; i < Math.max(left.length, right.length); i += 1) {
-    const difference = (left[i] ?? 0) - (right[i] ?? 0);
-    if (difference !== 0) return difference;
-  }
-  return 0;
-}
-
 /**
  * The packages that a program is reached through, starting at `root`: its libraries and data, but not the package
- * tools that Debian's dependencies lead to (adduser, debconf, PAM), nor what `skip` names.
+ * tools that Debian's dependencies lead to (adduser, debconf, PAM), nor what `skip` names. What `leaves` name is taken
+ * without what it needs.
  */
-export function neededBy(root: string, closure: readonly PackageRecord[], skip: ReadonlySet<string>): PackageRecord[] {
+export function neededBy(
+  root: string,
+  closure: readonly PackageRecord[],
+  skip: ReadonlySet<string>,
+  leaves: ReadonlySet<string> = new Set(),
+): PackageRecord[] {
   const byName = new Map(closure.map((record) => [record.name, record]));
   const needed = new Map<string, PackageRecord>();
   const queue = [root];
@@ -101,19 +58,24 @@ export function neededBy(root: string, closure: readonly PackageRecord[], skip: 
     const record = byName.get(name);
     if (record === undefined || needed.has(name) || skip.has(name)) continue;
     needed.set(name, record);
-    queue.push(...record.depends);
+    if (!leaves.has(name)) queue.push(...record.depends);
   }
   return [...needed.values()];
 }
 
 const NOT_FOR_QEMU = new Set([
-  // Sound, smart cards, Braille, USB redirection and helper programs; network boot images: no device we use.
-  'qemu-system-common',
+  // Network boot images: no device we use.
   'ipxe-qemu',
   // What only an installation needs.
   ...['adduser', 'passwd', 'login.defs', 'base-passwd', 'debconf', 'openssl-provider-legacy', 'libsasl2-modules-db'],
   ...['gcc-12-base', 'gcc-14-base'],
 ]);
+
+/**
+ * Sound, smart cards, Braille, USB redirection and helper programs; but in QEMU 7.2 also a module without which nothing
+ * is emulated.
+ */
+const QEMU_PARTS = 'qemu-system-common';
 
 function qemuRecipe(version: QemuVersion, whole: boolean): Recipe {
   const suite = QEMU_SUITES[version];
@@ -123,7 +85,8 @@ function qemuRecipe(version: QemuVersion, whole: boolean): Recipe {
     suite,
     async choose(archive) {
       const closure = await archive.resolve(['qemu-system-x86'], suite);
-      const packages = whole ? closure : neededBy('qemu-system-x86', closure, NOT_FOR_QEMU);
+      const skip = version === '7.2' ? NOT_FOR_QEMU : new Set([...NOT_FOR_QEMU, QEMU_PARTS]);
+      const packages = whole ? closure : neededBy('qemu-system-x86', closure, skip, new Set([QEMU_PARTS]));
       const main = packages.find(({ name }) => name === 'qemu-system-x86');
       if (main === undefined) throw new LabError('PACKAGES', `Debian ${suite} has no qemu-system-x86`);
       return {
@@ -132,7 +95,8 @@ function qemuRecipe(version: QemuVersion, whole: boolean): Recipe {
       };
     },
     async finish(tree) {
-      if ((await qemuVersion(qemuOfTree(tree))) === undefined) throw new LabError('BROKEN', `QEMU ${version} was fetched but does not start`);
+      if (await qemuStarts(qemuOfTree(tree))) return;
+      throw new LabError('BROKEN', `QEMU ${version} was fetched but does not start`);
     },
   };
 }
@@ -182,7 +146,9 @@ function packedKernel(tree: string): string {
   const image = existsSync(boot) ? readdirSync(boot).find((name) => name.startsWith('vmlinuz-')) : undefined;
   if (image !== undefined) return join(boot, image);
   const modules = join(tree, 'usr/lib/modules');
-  const release = existsSync(modules) ? readdirSync(modules).find((name) => existsSync(join(modules, name, 'vmlinuz'))) : undefined;
+  const release = existsSync(modules)
+    ? readdirSync(modules).find((name) => existsSync(join(modules, name, 'vmlinuz')))
+    : undefined;
   if (release === undefined) throw new LabError('BROKEN', `${tree} holds no kernel image`);
   return join(modules, release, 'vmlinuz');
 }

@@ -13,6 +13,8 @@ export interface Finished {
 export interface ExecOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
+  /** Standard input; empty by default. */
+  readonly input?: string;
   /** Kills the program when it takes longer. */
   readonly timeoutMs?: number;
   /** Lines that the program writes to descriptor 3. */
@@ -41,9 +43,15 @@ export function exec(command: string, args: readonly string[], options: ExecOpti
       env: options.env,
       timeout: options.timeoutMs,
       killSignal: 'SIGKILL',
-      stdio: ['ignore', 'pipe', 'pipe', options.onStatus === undefined ? 'ignore' : 'pipe'],
+      stdio: [
+        options.input === undefined ? 'ignore' : 'pipe',
+        'pipe',
+        'pipe',
+        options.onStatus === undefined ? 'ignore' : 'pipe',
+      ],
     });
     const forget = undoAtExit(() => child.kill('SIGKILL'));
+    child.stdin?.on('error', () => {}).end(options.input);
     let stdout = '';
     let stderr = '';
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {

@@ -1,7 +1,6 @@
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import {
-  compareVersions,
   type FetchOptions,
   fetchBusybox,
   fetchKernel,
@@ -11,12 +10,11 @@ import {
   kernelOfTree,
   QEMU_VERSIONS,
   type QemuVersion,
-  qemuOfTree,
-  qemuVersion,
-  upstreamVersion,
 } from './assets.ts';
 import { LabError, messageOf } from './errors.ts';
 import { exec } from './exec.ts';
+import { qemuOfTree, qemuVersion } from './qemu-program.ts';
+import { compareVersions, upstreamVersion } from './versions.ts';
 
 /** The oldest QEMU that the daemon is tested with. */
 export const OLDEST_QEMU = '7.2';

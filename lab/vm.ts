@@ -85,7 +85,6 @@ export class Vm {
   #stderr = '';
   #ended: MachineEnd | undefined;
   #stuck = 0;
-  #terminalOpen = false;
   /** Rejects when the guest cannot go on: panic, end of QEMU, end of time. */
   readonly #failed = Promise.withResolvers<never>();
 

@@ -129,5 +129,5 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
     process.stderr.write('usage: node spec/make.ts INCLUDE_DIRECTORY (which holds linux/fuse.h)\n');
     process.exit(2);
   }
-  writeFileSync(new URL('fuse.json', import.meta.url), make(include));
+  writeFileSync(new URL('./fuse.json', import.meta.url), make(include));
 }

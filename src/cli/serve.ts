@@ -42,9 +42,7 @@ export function registerServe(program: Command): void {
     .description('share a directory with VMs through vhost-user sockets, in the foreground')
     .requiredOption('--shared-dir <dir>', 'the directory to share')
     .requiredOption('--socket-path <path>', 'the socket for a VM; several times for several VMs', collect, [])
-    .addOption(
-      new Option('--cache <mode>', 'what guests may cache').choices([...CACHE_MODES, 'none']).default('auto'),
-    )
+    .addOption(new Option('--cache <mode>', 'what guests may cache').choices([...CACHE_MODES, 'none']).default('auto'))
     .option('--readonly', 'no guest can change anything', false)
     .option('--tag <tag>', 'the tag, for a VMM that takes it from the daemon (crosvm, generic vhost-user devices)')
     .option('--stay', 'go on when a VM has gone, and let it connect again', false)

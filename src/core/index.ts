@@ -1,5 +1,5 @@
 export * from './assert.ts';
-export * from './brand.ts';
+export type * from './brand.ts';
 export * from './errno-name.ts';
 export * from './errno.ts';
 export * from './errors.ts';

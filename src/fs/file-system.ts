@@ -38,7 +38,7 @@ export interface Request {
   nameLength: number;
   name2: number;
   name2Length: number;
-  /** Guest memory: the payload that came along (WRITE, BATCH_FORGET), or the room for the payload of the reply (READ). */
+  /** Guest memory: the payload that came along (WRITE), or the room for the payload of the reply (READ). */
   data: DataSegments;
   /** Where the payload starts in `data`, in bytes. */
   dataFrom: number;
@@ -56,7 +56,7 @@ export type Handler = (request: Request) => number;
 export interface RawFileSystem {
   /** One an opcode. What is absent answers ENOSYS; INIT and DESTROY are the gate's own. */
   readonly handlers: Partial<Record<OpcodeName, Handler>>;
-  /** The session's state is void: the guest unmounted, rebooted or is gone. Every count and handle of it is dropped. */
+  /** The session is void: the guest unmounted, rebooted or is gone. Every count and handle of it is dropped. */
   reset(): void;
 }
 

@@ -233,6 +233,33 @@ test('a region across 4 GiB is reached on both sides and over the border', () =>
   assert.equal(memory.hostOfGuest(2 ** 32 - 0x800, 0x1000), HOST);
 });
 
+test('the two words of an address are never taken for those of another one', () => {
+  const memory = new GuestMemory();
+  memory.add(region({ guestAddress: 2 ** 32 - 0x800 }));
+  const segments = new Segments();
+  assert.equal(memory.appendWords(segments, -0x10, 0, 8), true);
+  assert.equal(memory.appendWords(segments, -0x10, 1, 8), false);
+  assert.equal(memory.appendWords(segments, -0x10, -1, 8), false);
+  // Modulo 2^32 this follows the start of the region as closely as what lies above the border.
+  assert.equal(memory.appendWords(segments, -0x10, 0, 8), true);
+  assert.equal(memory.appendWords(segments, 0x10, 0, 8), false);
+  assert.equal(memory.windowOf(0x10, 0, 8), -1);
+  assert.equal(memory.appendWords(segments, 0x10, 1, 8), true);
+});
+
+test('a window is found wherever the last one was, and only for a range that it holds wholly', () => {
+  const memory = neighbours();
+  const low = memory.windowOf(0x1010, 0, 0x10);
+  assert.equal(memory.windowOffset, 0x10);
+  const high = memory.windowOf(0x2020, 0, 0xfe0);
+  assert.equal(memory.windowOffset, 0x20);
+  assert.deepEqual([memory.windows.hostStarts[low], memory.windows.hostStarts[high]], [HOST, HOST + 0x9000]);
+  assert.equal(memory.windowOf(0x2020, 0, 0xfe1), -1);
+  assert.equal(memory.windowOf(0x2020, 0, -1), -1);
+  assert.equal(memory.windowOf(0x1fff, 0, 2), -1);
+  assert.equal(memory.windowOf(0x3000, 0, 0), -1);
+});
+
 test('translation agrees with a byte by byte model for any regions and ranges', (t) => {
   const seed = Number(process.env['FC_SEED'] ?? Date.now() % 2 ** 31);
   t.diagnostic(`seed ${seed} (FC_SEED repeats it)`);

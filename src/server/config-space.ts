@@ -7,7 +7,9 @@ const CONFIG_BYTES = 40;
 export function configSpace(tag: string, requestQueues: number): Uint8Array {
   const bytes = new TextEncoder().encode(tag);
   if (bytes.length === 0 || bytes.length > TAG_BYTES || tag.includes('\n')) {
-    throw new UserError(`the tag '${tag}' has ${bytes.length} bytes; it must have 1 to ${TAG_BYTES}, and no line break`);
+    throw new UserError(
+      `the tag '${tag}' has ${bytes.length} bytes; it must have 1 to ${TAG_BYTES}, and no line break`,
+    );
   }
   const config = new Uint8Array(CONFIG_BYTES);
   config.set(bytes);

@@ -16,6 +16,25 @@ export function createLog(level: LogLevel): Log {
   return { error: writer('error'), warn: writer('warn'), info: writer('info'), debug: writer('debug') };
 }
 
+const BURST = 20;
+const BURST_MS = 10_000;
+
+/** A log function for what a guest can cause as often as it likes: so many lines at a time, then their number. */
+export function limited(write: (message: string) => void): (message: string) => void {
+  let since = 0;
+  let said = 0;
+  return (message) => {
+    const now = performance.now();
+    if (now - since > BURST_MS) {
+      if (said > BURST) write(`${said - BURST} more of this kind were not logged`);
+      since = now;
+      said = 0;
+    }
+    said += 1;
+    if (said <= BURST) write(message);
+  };
+}
+
 /** One line on stderr. A stderr that is full or gone must not end the daemon. */
 export function writeLine(line: string): void {
   try {

@@ -10,9 +10,8 @@ export class MemoryMirror {
   /** Follows the process's mappings: what is missing from the list may be unmapped once every thread has been here. */
   set(regions: readonly MappedRegion[]): void {
     const kept = new Set(regions.map((region) => region.hostAddress));
-    for (const region of [...this.memory.regions]) {
-      if (!kept.has(region.hostAddress)) this.#drop(region.guestAddress, region.sizeBytes, region.hostAddress);
-    }
+    const gone = this.memory.regions.filter((region) => !kept.has(region.hostAddress));
+    for (const region of gone) this.#drop(region.guestAddress, region.sizeBytes, region.hostAddress);
     for (const region of regions) {
       if (this.#buffers.has(region.hostAddress)) continue;
       const buffer = viewMemory(region.hostAddress, region.sizeBytes);

@@ -2,20 +2,27 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:wor
 
 import { close, eventfd, signalEventfd } from '../sys/index.ts';
 import { type MappedRegion, type RingSetup, VhostError } from '../vhost/index.ts';
-import { ANSWER_COUNT, ANSWER_FAILED, ANSWER_RESULT, ANSWERS_WORDS, type QueueCommand, type ToMain } from './threads.ts';
+import {
+  ANSWER_COUNT,
+  ANSWER_FAILED,
+  ANSWER_RESULT,
+  ANSWERS_WORDS,
+  type QueueCommand,
+  type ToMain,
+} from './threads.ts';
 
 /** A queue's thread as the session thread sees it: commands that return when they are done. */
 export class QueueThread {
   readonly #port: MessagePort;
   readonly #commandFd = eventfd();
-  readonly #answers = new Int32Array(new SharedArrayBuffer(ANSWERS_WORDS * 4));
+  readonly #answers: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(ANSWERS_WORDS * 4));
   #commands = 0;
 
   /** `ask` has the main thread start the thread: only there are its errors and its end heard of. */
   constructor(queue: number, ask: (message: ToMain, transfer: MessagePort[]) => void) {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
-    const answers = this.#answers.buffer as SharedArrayBuffer;
+    const answers = this.#answers.buffer;
     ask({ kind: 'spawn', queue, commands: port2, commandFd: this.#commandFd, answers }, [port2]);
   }
 

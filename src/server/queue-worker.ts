@@ -11,8 +11,8 @@ const KEY_KICK = 1;
 
 const data = workerData as QueueData;
 const leave = countAlive(data.alive);
-const { mirror, gate, log } = await startServing(data);
-const runner = new QueueRunner(mirror.memory, data.queue, gate, log.warn);
+const { mirror, gate, warn } = await startServing(data);
+const runner = new QueueRunner(mirror.memory, data.queue, gate, warn);
 const epoll = new Epoll();
 const answers = new Int32Array(data.answers);
 
@@ -57,7 +57,7 @@ function run(): void {
   let more = false;
   for (;;) {
     const ready = epoll.wait(more ? 0 : -1);
-    let kicked = more;
+    let kicked: boolean = more;
     for (let i = 0; i < ready; i += 1) {
       if (epoll.key(i) === KEY_KICK) kicked = true;
       else if (!obey()) return;

@@ -1,4 +1,4 @@
-/** The daemon: one export, a session for each socket. The main thread starts threads, hears of their end, and keeps time. */
+/** The daemon: one export, a session for each socket. The main thread starts threads and hears of their end. */
 import { statSync, unlinkSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 
@@ -149,7 +149,11 @@ export class Server {
     return counters;
   }
 
-  #spawn(name: 'session-worker' | 'queue-worker', data: SessionData | QueueData, transfer: QueueData['commands'][]): Worker {
+  #spawn(
+    name: 'session-worker' | 'queue-worker',
+    data: SessionData | QueueData,
+    transfer: QueueData['commands'][],
+  ): Worker {
     const worker = new Worker(threadUrl(name), { workerData: data, transferList: transfer });
     this.#workers.add(worker);
     worker.on('error', (error) => this.#fail(error as Error));
@@ -218,7 +222,9 @@ function removeStale(path: string): void {
     throw new UserError(`${path} exists and is no socket. Choose another --socket-path, or remove it.`);
   }
   if (isSocketInUse(path)) {
-    throw new UserError(`the socket ${path} is in use by another process. Choose another --socket-path, or end that one.`);
+    throw new UserError(
+      `the socket ${path} is in use by another process. Choose another --socket-path, or end that one.`,
+    );
   }
   unlinkSync(path);
 }

@@ -1,7 +1,7 @@
 import type { FileSystemModule } from '../fs/file-system.ts';
 import { Counters } from './counters.ts';
 import { Gate } from './gate.ts';
-import { createLog, type Log } from './log.ts';
+import { createLog, type Log, limited } from './log.ts';
 import { MemoryMirror } from './memory-mirror.ts';
 import type { ServingData } from './threads.ts';
 
@@ -10,11 +10,14 @@ export interface Serving {
   readonly mirror: MemoryMirror;
   readonly gate: Gate;
   readonly log: Log;
+  /** For what the guest can cause. */
+  readonly warn: (message: string) => void;
   readonly reset: () => void;
 }
 
 export async function startServing(data: ServingData): Promise<Serving> {
   const log = createLog(data.logLevel);
+  const warn = limited(log.warn);
   const module = (await import(data.module)) as FileSystemModule;
   const fileSystem = module.openWorker(data.exported, data.session);
   const mirror = new MemoryMirror();
@@ -25,9 +28,9 @@ export async function startServing(data: ServingData): Promise<Serving> {
     session,
     counters: new Counters(data.counters),
     offer: data.offer,
-    warn: log.warn,
+    warn,
   });
-  return { mirror, gate, log, reset: () => gate.reset() };
+  return { mirror, gate, log, warn, reset: () => gate.reset() };
 }
 
 /** Counts this thread among those that run, until the returned function is called. */

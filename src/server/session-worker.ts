@@ -1,5 +1,5 @@
 /** The thread of one socket: accepts the VMM, speaks vhost-user with it, and serves the hiprio queue itself. */
-import { parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 
 import { errnoName, type Fd, MAX_REQUEST_QUEUES } from '../core/index.ts';
 import { accept, Epoll } from '../sys/index.ts';
@@ -21,11 +21,10 @@ const QUIT_MS = 400;
 
 const data = workerData as SessionData;
 const leave = countAlive(data.alive);
-const tell = (message: ToMain, transfer: import('node:worker_threads').MessagePort[] = []): void =>
-  parentPort?.postMessage(message, transfer);
+const tell = (message: ToMain, transfer: MessagePort[] = []): void => parentPort?.postMessage(message, transfer);
 
-const { mirror, gate, log, reset } = await startServing(data);
-const hiprio = new QueueRunner(mirror.memory, HIPRIO, gate, log.warn);
+const { mirror, gate, log, warn, reset } = await startServing(data);
+const hiprio = new QueueRunner(mirror.memory, HIPRIO, gate, warn);
 const epoll = new Epoll();
 
 /** The device behind vhost-user: this thread's hiprio queue and a thread for each request queue. */
@@ -77,7 +76,7 @@ class Device implements VhostDevice {
   }
 
   warn(message: string): void {
-    log.warn(message);
+    warn(message);
   }
 
   quit(): void {
@@ -113,7 +112,7 @@ function serveConnection(channel: Channel): boolean {
   try {
     for (;;) {
       const ready = epoll.wait(more ? 0 : -1);
-      let kicked = more;
+      let kicked: boolean = more;
       for (let i = 0; i < ready; i += 1) {
         const key = epoll.key(i);
         if (key === KEY_STOP) return false;

@@ -1,4 +1,4 @@
-/** What the threads of the daemon say to one another. The main thread supervises; a session thread speaks vhost-user. */
+/** What the threads of the daemon say to one another: the main thread, one for each session, one for each queue. */
 import type { MessagePort } from 'node:worker_threads';
 
 import type { InitOffer } from '../fuse/index.ts';
@@ -62,7 +62,7 @@ export type QueueCommand =
   | { readonly kind: 'stop' }
   | { readonly kind: 'quit' };
 
-/** Words of `answers`: commands done so far, the result of the last, and whether it failed (its message is in the port). */
+/** Words of `answers`: commands done so far, the result of the last, whether it failed (the port says why). */
 export const ANSWERS_WORDS = 3;
 export const ANSWER_COUNT = 0;
 export const ANSWER_RESULT = 1;

@@ -1,6 +1,7 @@
 /**
  * The one door to node:ffi. Every parameter is declared 'pointer', because only such functions are called without a
- * JavaScript wrapper (3.7 ns a call); numbers become BigInts at the call itself, where TurboFan keeps them in registers.
+ * JavaScript wrapper (3.7 ns a call). Numbers become BigInts at the call itself, where TurboFan keeps them in
+ * registers.
  */
 import type * as FfiModule from 'node:ffi';
 
@@ -8,13 +9,13 @@ import { UserError } from '../core/index.ts';
 
 function load(): typeof FfiModule {
   // The module announces itself as experimental on stderr, once a thread. We pin the Node version instead.
-  const emitWarning = process.emitWarning;
-  process.emitWarning = () => undefined;
+  const announce = Object.getOwnPropertyDescriptor(process, 'emitWarning') ?? {};
+  Object.defineProperty(process, 'emitWarning', { ...announce, value: () => undefined });
   try {
     const module = process.getBuiltinModule('node:ffi') as typeof FfiModule | undefined;
     if (module !== undefined) return module;
   } finally {
-    process.emitWarning = emitWarning;
+    Object.defineProperty(process, 'emitWarning', announce);
   }
   throw new UserError(
     `Node.js ${process.versions.node} has no node:ffi. virtiofs needs Node.js 26.10 or newer: ` +
@@ -78,5 +79,5 @@ export const lastError = (): number => -errnoView[0];
 
 /** Memory of this process as an ArrayBuffer: no copy; the caller keeps it mapped while the buffer lives. */
 export function viewMemory(address: number, length: number): ArrayBuffer {
-  return ffi.toArrayBuffer(BigInt(address), length, false) as ArrayBuffer;
+  return ffi.toArrayBuffer(BigInt(address), length, false);
 }

@@ -50,7 +50,7 @@ export function copyMemory(target: number, source: number, length: number): void
   libcMemcpy(U(target), U(source), U(length));
 }
 
-/** Native memory of one thread, for what calls read and write: names, stat buffers, vectors. Lives as long as the thread. */
+/** Native memory for what calls read and write: names, stat buffers, vectors. It is never given back. */
 export class Arena {
   readonly address: number;
   readonly bytes: number;

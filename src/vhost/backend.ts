@@ -4,7 +4,7 @@
  */
 import type { Fd } from '../core/index.ts';
 import { close } from '../sys/index.ts';
-import { Channel, type Message } from './channel.ts';
+import type { Channel, Message } from './channel.ts';
 import { VhostError } from './error.ts';
 import { type MappedRegion, mapRegion, type RegionRequest, unmapRegion } from './mapped-memory.ts';
 import {
@@ -81,8 +81,9 @@ const newVring = (enabled: boolean): Vring => ({
 /** As virtiofsd: what a front-end can have besides its own slots. */
 const MAX_MEMORY_SLOTS = 509;
 const SHARE_HINT =
-  'Is the guest memory shared? QEMU needs `-object memory-backend-memfd,id=mem,size=SIZE,share=on -numa node,memdev=mem` ' +
-  '(share=on), libvirt <memoryBacking><access mode="shared"/></memoryBacking>.';
+  'Is the guest memory shared? QEMU needs share=on: ' +
+  '`-object memory-backend-memfd,id=mem,size=SIZE,share=on -numa node,memdev=mem`; libvirt' +
+  '  <memoryBacking><access mode="shared"/></memoryBacking>.';
 
 const bits = (...numbers: bigint[]): bigint => numbers.reduce((sum, each) => sum | (1n << each), 0n);
 
@@ -116,7 +117,7 @@ export class Backend {
     this.#handlers = this.#makeHandlers();
   }
 
-  /** Takes the next message and answers it. False when the front-end has closed. Throws VhostError('CLOSED', 'MALFORMED'). */
+  /** Takes the next message and answers it; false when the front-end has closed. Throws VhostError. */
   serveMessage(): boolean {
     const message = this.#channel.receive();
     if (message === undefined) return false;
@@ -144,7 +145,10 @@ export class Backend {
     let failed = false;
     try {
       if (request === undefined) {
-        throw new VhostError('UNSUPPORTED', `vhost-user request ${message.request} is not supported; it was not offered`);
+        throw new VhostError(
+          'UNSUPPORTED',
+          `vhost-user request ${message.request} is not supported; it was not offered`,
+        );
       }
       checkShape(request, message);
       answer = this.#handlers[request.name](message);
@@ -371,7 +375,8 @@ export class Backend {
   /** Starts or stops a queue, as its state wants it. */
   #apply(index: number): void {
     const vring = this.#vrings[index];
-    if (!vring.enabled || vring.kickFd < 0) {
+    const { kickFd } = vring;
+    if (!vring.enabled || kickFd === -1) {
       this.#stop(index);
       return;
     }
@@ -382,7 +387,7 @@ export class Backend {
       nextAvailable: vring.base,
       eventIdx: ((this.#features >> Feature.RING_EVENT_IDX) & 1n) === 1n,
       indirect: ((this.#features >> Feature.RING_INDIRECT_DESC) & 1n) === 1n,
-      kickFd: vring.kickFd,
+      kickFd,
       callFd: vring.callFd,
     });
     vring.running = true;

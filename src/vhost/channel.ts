@@ -43,7 +43,7 @@ export class Channel {
     }
   }
 
-  /** Fills the view; false when the connection ended before its first byte and `mayEnd` says that this is a good place. */
+  /** Fills the view; false when the connection ended before its first byte and `mayEnd` allows that. */
   #fill(view: DataView, fds: Fd[], mayEnd: boolean): boolean {
     const target = new Uint8Array(view.buffer);
     for (let at = 0; at < target.length; ) {

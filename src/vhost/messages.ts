@@ -1,6 +1,6 @@
 /**
- * vhost-user messages (QEMU docs/interop/vhost-user.rst): what each is, once. Multi-byte fields are in the machine's own
- * order; the machines that run this are little-endian.
+ * vhost-user messages (QEMU docs/interop/vhost-user.rst): what each is, once. Multi-byte fields are in the machine's
+ * own order; the machines that run this are little-endian.
  */
 import { bytes, struct, u16, u32, u53, u64, u8 } from '../wire/index.ts';
 

@@ -283,7 +283,7 @@ test('a chain of 2^32 bytes is accepted and one byte more is not', () => {
 test('what a chain names can be gathered, cut as it may be', () => {
   const text = 'framing is independent of contents';
   const rings = offered([]);
-  [...text].forEach((letter, i) => {
+  Array.from(text).forEach((letter, i) => {
     const table = DATA;
     const flags = i < text.length - 1 ? NEXT : 0;
     rings.describe(i, { address: DATA + 0x1000 + 3 * i, length: 1, flags, next: i + 1 }, table);

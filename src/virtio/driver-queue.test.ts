@@ -78,9 +78,10 @@ test('a chain that needs more descriptors than are free is refused and changes n
   driver.publish();
   // Back in the other order, then everything again.
   for (let i = 0; i < 3; i += 1) assert.equal(device.pop(chain), POP_CHAIN);
-  for (const head of heads.reverse()) device.push(head, 0);
+  const returned = heads.toReversed();
+  for (const head of returned) device.push(head, 0);
   device.publish();
-  assert.deepEqual([driver.collect(), driver.collect(), driver.collect()], [...heads, -1]);
+  assert.deepEqual([driver.collect(), driver.collect(), driver.collect()], [...returned, -1]);
   assert.equal(driver.freeDescriptors, 6);
   driver.add(READABLE, WRITABLE);
   driver.add(READABLE, WRITABLE);

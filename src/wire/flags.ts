@@ -10,7 +10,7 @@ export type Flags<B extends Bits> = Readonly<B> & {
   readonly mask: number;
 };
 
-/** Declares the bits of a flags word, each once. Throws AssertionError on a value that is not one bit, or used twice. */
+/** Declares the bits of a flags word, each once. Throws AssertionError on what is not one bit, or is there twice. */
 export function flags<const B extends Bits>(bits: B): Flags<B> {
   let mask = 0;
   for (const [name, value] of Object.entries(bits)) {

@@ -1,4 +1,4 @@
-/** What the operations of one worker share: the tables, the stat buffer, and the ways from a name or an inode to a file. */
+/** What the operations of one worker share: the tables, the stat buffer, the ways from a name or an inode to a file. */
 import { assert, EMFILE, ENFILE, ESTALE } from '../../core/index.ts';
 import {
   AT_EMPTY_PATH,
@@ -193,7 +193,7 @@ export class Context {
     this.inodes.pinToSession(slot);
   }
 
-  /** Opens the file behind a descriptor (O_PATH or not) anew. No name is involved, so nothing can be swapped under it. */
+  /** Opens the file behind a descriptor (O_PATH or not) anew. There is no name that could be swapped meanwhile. */
   reopen(fd: number, flags: number): number {
     const name = this.procName(fd);
     const opened = openat(this.#procFd, name, flags | O_CLOEXEC, 0);
@@ -248,9 +248,8 @@ export class Context {
     const { entryTtlMs, attributeTtlMs } = this.policy;
     const { u32 } = scratch;
     const w = at >> 2;
-    const nodeid = this.inodes.nodeid(slot);
-    u32[w] = nodeid;
-    u32[w + 1] = nodeid / 0x1_0000_0000;
+    u32[w] = slot;
+    u32[w + 1] = this.inodes.generation(slot);
     // The node id carries the generation already.
     u32[w + 2] = 0;
     u32[w + 3] = 0;

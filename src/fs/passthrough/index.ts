@@ -23,9 +23,10 @@ import type { Handler, RawFileSystem } from '../file-system.ts';
 import { Attributes } from './attributes.ts';
 import { Context, type ReplyPolicy } from './context.ts';
 import { Directories } from './directories.ts';
+import { canReopen } from './file-handle.ts';
 import { Files } from './files.ts';
 import { Handles, type SharedHandles } from './handles.ts';
-import { canReopen, Inodes, ROOT_SLOT, type SharedInodes } from './inodes.ts';
+import { Inodes, type SharedInodes } from './inodes.ts';
 import { Lookups, type SharedLookups } from './lookups.ts';
 import { Names } from './names.ts';
 
@@ -64,7 +65,7 @@ function openDirectory(path: string, flagBits: number): number {
   return SysError.check(openat(AT_FDCWD, coldString(path), flagBits | O_DIRECTORY | O_CLOEXEC, 0), 'openat', path);
 }
 
-/** Throws UserError when the directory cannot be opened. The caller's umask goes: the guest's has been applied already. */
+/** Throws UserError when the directory cannot be opened. The umask goes: the guest's has been applied already. */
 export function openExport(options: PassthroughOptions): PassthroughExport {
   const { sharedDir } = options;
   let mountFd: number;

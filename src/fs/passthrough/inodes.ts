@@ -8,18 +8,9 @@
  * A slot lives while a session knows it or a request works on it (a pin). Descriptors are bounded: beyond `maxOpen` an
  * inode that no request works on gives its descriptor up for a file handle, where the host lets us reopen by handle.
  */
-import { assert, EMFILE, ENFILE, ENOENT, ESTALE, type Fd, lock, tryLock, unlock } from '../../core/index.ts';
-import {
-  AT_EMPTY_PATH,
-  Arena,
-  close,
-  nameToHandleAt,
-  O_CLOEXEC,
-  O_NOFOLLOW,
-  O_PATH,
-  openByHandleAt,
-  SysError,
-} from '../../sys/index.ts';
+import { assert, EMFILE, ENFILE, ESTALE, type Fd, lock, tryLock, unlock } from '../../core/index.ts';
+import { close } from '../../sys/index.ts';
+import { HANDLE_WORDS, openByHandle, takeHandle } from './file-handle.ts';
 import { SLOT_STATE_WORDS, Slots } from './slots.ts';
 
 // A record. REFS counts sessions that know the inode in its high half and pins in its low half.
@@ -31,11 +22,9 @@ const DEV = 3;
 const INO_LO = 4;
 const INO_HI = 5;
 const LINK = 6;
-/** Length of the file handle in the low byte (0: none), its type above. */
+/** From here on the file handle that stands for a descriptor given up. */
 const HANDLE_TAG = 7;
-const HANDLE = 8;
-const HANDLE_BYTES_MAX = 20;
-const RECORD_WORDS = 13;
+const RECORD_WORDS = HANDLE_TAG + HANDLE_WORDS;
 
 const PIN = 1;
 const SESSION = 0x10000;
@@ -77,11 +66,6 @@ export interface SharedInodes {
   readonly records: SharedArrayBuffer;
   readonly buckets: SharedArrayBuffer;
 }
-
-const handleArena = new Arena(4096);
-const handleAt = handleArena.reserve(8 + 128);
-const mountIdAt = handleArena.reserve(4);
-const emptyPath = handleArena.address + handleArena.reserve(1);
 
 export class Inodes {
   readonly #control: Int32Array;
@@ -130,8 +114,9 @@ export class Inodes {
     return this.#slots.end;
   }
 
-  nodeid(slot: number): number {
-    return slot + (this.#records[slot * RECORD_WORDS + TAG] >>> 4) * 0x1_0000_0000;
+  /** The high word of a slot's node id. */
+  generation(slot: number): number {
+    return this.#records[slot * RECORD_WORDS + TAG] >>> 4;
   }
 
   /** File type of a pinned slot: mode >> 12. */
@@ -143,7 +128,7 @@ export class Inodes {
     return this.#records[slot * RECORD_WORDS + DEV] >>> 0;
   }
 
-  /** Pins a slot if it is alive with this generation. A pinned slot keeps its inode, and its descriptor once fetched. */
+  /** Pins a slot if it is alive with this generation. A pinned slot keeps its inode, and its descriptor once got. */
   pin(slot: number, generation: number): boolean {
     const at = slot * RECORD_WORDS;
     if (!this.#pinIfAlive(at)) return false;
@@ -303,7 +288,7 @@ export class Inodes {
     if (fd < 0 || Atomics.compareExchange(records, at + FD, fd, BUSY) !== fd) return false;
     // Whoever pins from here on sees BUSY and waits; whoever pinned before is seen here (both words are in one order).
     const idle = (Atomics.load(records, at + REFS) & PINS_MASK) === 0 && Atomics.load(records, at + REFS) !== 0;
-    const given = idle && this.#mountFd(this.device(slot)) >= 0 && this.#takeHandle(at, fd);
+    const given = idle && this.#mountFd(this.device(slot)) >= 0 && takeHandle(fd, records, at + HANDLE_TAG);
     Atomics.store(records, at + FD, given ? CLOSED : fd);
     Atomics.notify(records, at + FD);
     if (!given) return false;
@@ -312,35 +297,13 @@ export class Inodes {
     return true;
   }
 
-  /** Keeps the file handle of an open inode in its record; false where the file system has none that fits. */
-  #takeHandle(at: number, fd: number): boolean {
-    const { u32, address } = handleArena;
-    u32[handleAt >> 2] = HANDLE_BYTES_MAX;
-    const result = nameToHandleAt(fd, emptyPath, address + handleAt, address + mountIdAt, AT_EMPTY_PATH);
-    const type = u32[(handleAt >> 2) + 1];
-    if (result < 0 || type > 0xffffff) return false;
-    this.#records[at + HANDLE_TAG] = u32[handleAt >> 2] | (type << 8);
-    for (let i = 0; i < HANDLE_BYTES_MAX / 4; i += 1) this.#records[at + HANDLE + i] = u32[(handleAt >> 2) + 2 + i];
-    return true;
-  }
-
   #reopen(slot: number): number {
-    const records = this.#records;
-    const at = slot * RECORD_WORDS;
-    const tag = records[at + HANDLE_TAG];
+    const at = slot * RECORD_WORDS + HANDLE_TAG;
     const mountFd = this.#mountFd(this.device(slot));
-    if (tag === 0 || mountFd < 0) return -ESTALE;
-    const { u32, address } = handleArena;
-    u32[handleAt >> 2] = tag & 0xff;
-    u32[(handleAt >> 2) + 1] = tag >>> 8;
-    for (let i = 0; i < HANDLE_BYTES_MAX / 4; i += 1) u32[(handleAt >> 2) + 2 + i] = records[at + HANDLE + i];
-    let fd = openByHandleAt(mountFd, address + handleAt, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    if (fd === -EMFILE && this.closeSome() > 0) {
-      return this.#reopen(slot);
-    }
-    // The file is gone from the host: for the guest, as on NFS.
-    if (fd === -ENOENT) fd = -ESTALE;
-    return fd;
+    if (mountFd < 0) return -ESTALE;
+    const fd = openByHandle(mountFd, this.#records, at);
+    if (fd !== -EMFILE || this.closeSome() === 0) return fd;
+    return openByHandle(mountFd, this.#records, at);
   }
 
   /** Registers a descriptor (not O_PATH) on a mounted device, by which its inodes can be reopened. */
@@ -493,15 +456,4 @@ function hashOf(dev: number, inoLo: number, inoHi: number): number {
   hash ^= hash >>> 15;
   hash = Math.imul(hash, 0x85ebca77);
   return (hash ^ (hash >>> 13)) & 0x7fffffff;
-}
-
-/** Whether inodes of this mount can be reopened by handle: the capability and the file system both count. */
-export function canReopen(mountFd: number): boolean {
-  const { u32, address } = handleArena;
-  u32[handleAt >> 2] = HANDLE_BYTES_MAX;
-  if (nameToHandleAt(mountFd, emptyPath, address + handleAt, address + mountIdAt, AT_EMPTY_PATH) < 0) return false;
-  const fd = openByHandleAt(mountFd, address + handleAt, O_PATH | O_CLOEXEC);
-  if (fd < 0) return false;
-  SysError.check(close(fd), 'close', `${fd}`);
-  return true;
 }

@@ -50,7 +50,7 @@ export class Lookups {
     else this.#inodes.unpin(slot);
   }
 
-  /** FORGET. A count beyond what was given, or an inode that was not, changes nothing more than the guest's own view. */
+  /** FORGET. A count beyond what was given, or an inode that was not, costs nobody but this guest. */
   forget(nodeid: number, count: number): void {
     const slot = this.pin(nodeid);
     if (slot === 0) return;

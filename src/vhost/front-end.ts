@@ -1,0 +1,235 @@
+/**
+ * The front-end's side of vhost-user: what a VMM does, for programs that are a guest without a VM, and for tests. It
+ * makes guest memory, shares it, and starts rings that a DriverQueue drives.
+ */
+import { assert, type Fd } from '../core/index.ts';
+import { GuestMemory } from '../memory/index.ts';
+import { close, connectUnix, eventfd, mapShared, memfd, munmap, viewMemory } from '../sys/index.ts';
+import type { DriverQueue } from '../virtio/index.ts';
+import { Channel } from './channel.ts';
+import { VhostError } from './error.ts';
+import {
+  codeOf,
+  Config,
+  Feature,
+  type FrontEndName,
+  HEADER_NEED_REPLY,
+  ProtocolFeature,
+  SingleMemoryRegion,
+  U64,
+  VringAddr,
+  VringState,
+} from './messages.ts';
+
+const bit = (index: bigint): bigint => 1n << index;
+
+/** What this side can do. */
+const FEATURES =
+  bit(Feature.VERSION_1) |
+  bit(Feature.RING_INDIRECT_DESC) |
+  bit(Feature.RING_EVENT_IDX) |
+  bit(Feature.PROTOCOL_FEATURES);
+const PROTOCOL_FEATURES =
+  bit(ProtocolFeature.MQ) |
+  bit(ProtocolFeature.REPLY_ACK) |
+  bit(ProtocolFeature.CONFIG) |
+  bit(ProtocolFeature.RESET_DEVICE) |
+  bit(ProtocolFeature.CONFIGURE_MEM_SLOTS);
+
+export interface FrontEndQueue {
+  readonly kickFd: Fd;
+  readonly callFd: Fd;
+}
+
+interface OwnRegion {
+  readonly fd: Fd;
+  readonly sizeBytes: number;
+  readonly guestAddress: number;
+  readonly hostAddress: number;
+}
+
+export class FrontEnd {
+  readonly memory = new GuestMemory();
+  readonly #channel: Channel;
+  readonly #queues = new Map<number, FrontEndQueue>();
+  readonly #regions: OwnRegion[] = [];
+  #features = 0n;
+  #protocolFeatures = 0n;
+
+  private constructor(channel: Channel) {
+    this.#channel = channel;
+  }
+
+  /** Connects to a back-end's socket and agrees on features. Throws SysError, VhostError. */
+  static connect(path: string): FrontEnd {
+    const frontEnd = new FrontEnd(new Channel(connectUnix(path)));
+    frontEnd.#negotiate();
+    return frontEnd;
+  }
+
+  get eventIdx(): boolean {
+    return (this.#features & bit(Feature.RING_EVENT_IDX)) !== 0n;
+  }
+
+  #negotiate(): void {
+    this.#features = this.#ask('GET_FEATURES').getBigUint64(0, true) & FEATURES;
+    if ((this.#features & bit(Feature.PROTOCOL_FEATURES)) !== 0n) {
+      const offered = this.#ask('GET_PROTOCOL_FEATURES').getBigUint64(0, true);
+      this.#protocolFeatures = offered & PROTOCOL_FEATURES;
+      this.request('SET_PROTOCOL_FEATURES', bigPayload(this.#protocolFeatures));
+    }
+    this.request('SET_OWNER');
+    this.request('SET_FEATURES', bigPayload(this.#features));
+  }
+
+  /** How many queues the device has, hiprio included. */
+  queueCount(): number {
+    return U64.value(this.#ask('GET_QUEUE_NUM'), 0);
+  }
+
+  /** Bytes of the device's configuration space. */
+  config(offset: number, size: number): Uint8Array {
+    const payload = new DataView(new ArrayBuffer(Config.bytes + size));
+    Config.set.offset(payload, 0, offset);
+    Config.set.size(payload, 0, size);
+    const answer = this.#ask('GET_CONFIG', new Uint8Array(payload.buffer));
+    return new Uint8Array(answer.buffer, Config.bytes);
+  }
+
+  /** Makes guest memory and shares it. Throws VhostError('MEMORY') when the back-end refuses it. */
+  addMemory(guestAddress: number, sizeBytes: number): void {
+    const fd = memfd('guest-memory', sizeBytes) as Fd;
+    const hostAddress = mapShared(fd, sizeBytes, 0);
+    this.#regions.push({ fd, sizeBytes, guestAddress, hostAddress });
+    this.memory.add({
+      guestAddress,
+      sizeBytes,
+      userAddress: hostAddress,
+      hostAddress,
+      buffer: viewMemory(hostAddress, sizeBytes),
+    });
+    this.#acknowledged('ADD_MEM_REG', regionPayload(guestAddress, sizeBytes, hostAddress), [fd]);
+  }
+
+  /** Takes memory away again, here as well: its rings must be stopped. */
+  removeMemory(guestAddress: number): void {
+    const at = this.#regions.findIndex((region) => region.guestAddress === guestAddress);
+    assert(at >= 0, 'no such region');
+    const [region] = this.#regions.splice(at, 1);
+    this.#acknowledged('REM_MEM_REG', regionPayload(guestAddress, region.sizeBytes, region.hostAddress));
+    this.#unmap(region);
+  }
+
+  #unmap(region: OwnRegion): void {
+    const removed = this.memory.remove(region.guestAddress, region.sizeBytes);
+    (removed?.buffer as ArrayBuffer | undefined)?.transfer();
+    munmap(region.hostAddress, region.sizeBytes);
+    close(region.fd);
+  }
+
+  /** Starts a queue whose rings `driver` has laid in guest memory. Throws VhostError when the back-end refuses. */
+  startQueue(index: number, driver: DriverQueue, base = 0): FrontEndQueue {
+    const queue = { kickFd: eventfd(), callFd: eventfd() };
+    this.#queues.set(index, queue);
+    this.#acknowledged('SET_VRING_NUM', statePayload(index, driver.size));
+    this.#acknowledged('SET_VRING_BASE', statePayload(index, base));
+    this.#acknowledged('SET_VRING_ADDR', this.#ringPayload(index, driver));
+    this.#acknowledged('SET_VRING_CALL', numberPayload(index), [queue.callFd]);
+    this.#acknowledged('SET_VRING_KICK', numberPayload(index), [queue.kickFd]);
+    if ((this.#features & bit(Feature.PROTOCOL_FEATURES)) !== 0n) {
+      this.#acknowledged('SET_VRING_ENABLE', statePayload(index, 1));
+    }
+    return queue;
+  }
+
+  #ringPayload(index: number, driver: DriverQueue): Uint8Array {
+    const payload = new DataView(new ArrayBuffer(VringAddr.bytes));
+    VringAddr.set.index(payload, 0, index);
+    VringAddr.set.descUserAddr(payload, 0, this.memory.hostOfGuest(driver.descriptorTable, 1));
+    VringAddr.set.availUserAddr(payload, 0, this.memory.hostOfGuest(driver.availableRing, 1));
+    VringAddr.set.usedUserAddr(payload, 0, this.memory.hostOfGuest(driver.usedRing, 1));
+    return new Uint8Array(payload.buffer);
+  }
+
+  /** Stops a queue; its next available index. */
+  stopQueue(index: number): number {
+    const answer = this.#ask('GET_VRING_BASE', statePayload(index, 0));
+    this.#closeQueue(index);
+    return VringState.num(answer, 0);
+  }
+
+  #closeQueue(index: number): void {
+    const queue = this.#queues.get(index);
+    if (queue === undefined) return;
+    close(queue.kickFd);
+    close(queue.callFd);
+    this.#queues.delete(index);
+  }
+
+  resetDevice(): void {
+    this.request('RESET_DEVICE');
+  }
+
+  /** Sends a message that needs no answer. */
+  request(name: FrontEndName, payload: Uint8Array = new Uint8Array(0), fds: readonly number[] = []): void {
+    this.#channel.send(codeOf(name), 0, payload, fds);
+  }
+
+  /** Sends a message and waits until it is done. Throws VhostError when the back-end refuses it. */
+  #acknowledged(name: FrontEndName, payload: Uint8Array, fds: readonly number[] = []): void {
+    if ((this.#protocolFeatures & bit(ProtocolFeature.REPLY_ACK)) === 0n) {
+      this.request(name, payload, fds);
+      return;
+    }
+    this.#channel.send(codeOf(name), HEADER_NEED_REPLY, payload, fds);
+    if (U64.value(this.#answer(name), 0) !== 0) throw new VhostError('UNSUPPORTED', `the back-end refuses ${name}`);
+  }
+
+  /** Sends a message that has an answer of its own. */
+  #ask(name: FrontEndName, payload: Uint8Array = new Uint8Array(0)): DataView {
+    this.request(name, payload);
+    return this.#answer(name);
+  }
+
+  #answer(name: FrontEndName): DataView {
+    const message = this.#channel.receive();
+    if (message === undefined) throw new VhostError('CLOSED', `the back-end closed the connection at ${name}`);
+    if (message.request !== codeOf(name)) {
+      throw new VhostError('MALFORMED', `${name} was answered with message ${message.request}`);
+    }
+    return message.payload;
+  }
+
+  /** Goes, as a VMM that ends or is killed does. */
+  close(): void {
+    this.#channel.close();
+    for (const index of this.#queues.keys()) this.#closeQueue(index);
+    for (const region of this.#regions.splice(0)) this.#unmap(region);
+  }
+}
+
+function numberPayload(value: number): Uint8Array {
+  return bigPayload(BigInt(value));
+}
+
+function bigPayload(value: bigint): Uint8Array {
+  const view = new DataView(new ArrayBuffer(8));
+  view.setBigUint64(0, value, true);
+  return new Uint8Array(view.buffer);
+}
+
+function statePayload(index: number, num: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(VringState.bytes));
+  VringState.set.index(view, 0, index);
+  VringState.set.num(view, 0, num);
+  return new Uint8Array(view.buffer);
+}
+
+function regionPayload(guestAddress: number, sizeBytes: number, hostAddress: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(SingleMemoryRegion.bytes));
+  const { region } = SingleMemoryRegion.offsets;
+  view.setBigUint64(region, BigInt(guestAddress), true);
+  view.setBigUint64(region + 8, BigInt(sizeBytes), true);
+  view.setBigUint64(region + 16, BigInt(hostAddress), true);
+  return new Uint8Array(view.buffer);
+}

@@ -1,0 +1,94 @@
+/** The daemon as users have it, for tests: `virtiofs serve` in a process of its own, with a temporary directory. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const MAIN = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url));
+const READY = 'Waiting for vhost-user socket connection...\n';
+const END_LIMIT_MS = 10_000;
+
+export interface DaemonEnd {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export class TestDaemon {
+  readonly share: string;
+  readonly socketPaths: readonly string[];
+  readonly process: ChildProcess;
+  /** All that the daemon has said on stderr. */
+  said = '';
+  /** Resolves when the process has ended. */
+  readonly ended: Promise<DaemonEnd>;
+  readonly #folder: string;
+  #listeners: (() => void)[] = [];
+
+  private constructor(folder: string, share: string, socketPaths: string[], args: readonly string[]) {
+    this.#folder = folder;
+    this.share = share;
+    this.socketPaths = socketPaths;
+    const sockets = socketPaths.flatMap((path) => ['--socket-path', path]);
+    this.process = spawn(
+      process.execPath,
+      ['--disable-warning=ExperimentalWarning', MAIN, 'serve', '--shared-dir', share, ...sockets, ...args],
+      { stdio: ['ignore', 'inherit', 'pipe'] },
+    );
+    this.process.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.said += text;
+      for (const listener of this.#listeners.splice(0)) listener();
+    });
+    this.ended = once(this.process, 'close').then(([code, signal]) => ({ code, signal }));
+  }
+
+  /** Starts a daemon and waits until it takes connections. */
+  static async start(options: { sockets?: number; args?: readonly string[] } = {}): Promise<TestDaemon> {
+    const folder = mkdtempSync(join(tmpdir(), 'virtiofs-test-'));
+    const share = mkdtempSync(join(folder, 'share-'));
+    const socketPaths = Array.from({ length: options.sockets ?? 1 }, (_, i) => join(folder, `${i}.sock`));
+    const daemon = new TestDaemon(folder, share, socketPaths, options.args ?? []);
+    await daemon.hears(READY);
+    return daemon;
+  }
+
+  get socketPath(): string {
+    return this.socketPaths[0];
+  }
+
+  /** Waits until the daemon has said `text`, from `from` on. Rejects when it ends first. */
+  async hears(text: string, from = 0): Promise<void> {
+    while (!this.said.includes(text, from)) {
+      const more = new Promise<boolean>((resolve) => this.#listeners.push(() => resolve(true)));
+      if (!(await Promise.race([more, this.ended.then(() => false)]))) {
+        if (this.said.includes(text, from)) return;
+        throw new Error(`the daemon ended without saying '${text}'; it said:\n${this.said}`);
+      }
+    }
+  }
+
+  /** What the daemon knows and holds now, by name. */
+  async gauges(): Promise<Record<string, number>> {
+    const from = this.said.length;
+    this.process.kill('SIGUSR1');
+    await this.hears('handles ', from);
+    const line = this.said.slice(from).match(/^inodes .*$/m)?.[0] ?? '';
+    return Object.fromEntries(line.split(', ').map((each) => [each.split(' ')[0], Number(each.split(' ')[1])]));
+  }
+
+  /** Waits for the process to end by itself; kills it when it does not. */
+  async awaitEnd(): Promise<DaemonEnd> {
+    const timer = setTimeout(() => this.process.kill('SIGKILL'), END_LIMIT_MS);
+    const end = await this.ended;
+    clearTimeout(timer);
+    return end;
+  }
+
+  /** Ends the daemon and removes its folders. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.process.exitCode === null) this.process.kill('SIGTERM');
+    await this.awaitEnd();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
