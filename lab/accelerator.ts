@@ -29,7 +29,8 @@ export function whyNoKvm(cpuinfo: string = readCpuinfo(), device = '/dev/kvm'): 
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT')
       return `${device} is missing (modprobe kvm_intel or kvm_amd; in a container, pass the device)`;
-    return `${device} cannot be opened: ${code === 'EACCES' ? 'no permission (add yourself to the group kvm)' : messageOf(error)}`;
+    const why = code === 'EACCES' ? 'no permission (add yourself to the group kvm)' : messageOf(error);
+    return `${device} cannot be opened: ${why}`;
   }
 }
 

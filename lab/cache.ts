@@ -71,7 +71,7 @@ function readManifest(path: string): Manifest | undefined {
   }
 }
 
-/** A private folder inside the cache (same filesystem, so that it can be renamed into place); gone at exit at the latest. */
+/** A private folder inside the cache, so that it can be renamed into place; gone at exit at the latest. */
 export function workFolder(cache: string): { folder: string; remove: () => void } {
   mkdirSync(cache, { recursive: true });
   const folder = mkdtempSync(join(cache, 'making-'));

@@ -18,12 +18,16 @@ import { initScript } from './guest-init.ts';
 export interface GuestRootOptions {
   /** Host path of a statically linked BusyBox for x86-64. */
   readonly busybox: string;
-  readonly lanes: number;
+  /** As in boot(), default 3. */
+  readonly lanes?: number;
   /** Host path of a tree of more programs, from fetchTools(). */
   readonly tools?: string;
   /** More files, last: they come after, and over, the others. */
   readonly files?: readonly CpioEntry[];
 }
+
+/** How many commands can run in a guest at once unless something else is asked for. */
+export const DEFAULT_LANES = 3;
 
 const FOLDERS = [
   ...['usr', 'usr/bin', 'usr/sbin', 'usr/lib', 'usr/lib64'],
@@ -81,7 +85,7 @@ export function guestRoot(options: GuestRootOptions): CpioEntry[] {
     if (name !== 'busybox') add({ kind: 'symlink', path: `usr/bin/${name}`, target: 'busybox' });
   }
   if (options.tools !== undefined) for (const entry of treeEntries(options.tools).values()) add(entry);
-  add(text('init', initScript(options.lanes), 0o755));
+  add(text('init', initScript(options.lanes ?? DEFAULT_LANES), 0o755));
   for (const entry of options.files ?? []) add(entry);
   return [...entries.values()];
 }

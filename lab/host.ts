@@ -103,7 +103,7 @@ const INSTALL_QEMU = `Install QEMU ${OLDEST_QEMU} or newer:
   Alpine           apk add qemu-system-x86_64
 or set VIRTIOFS_QEMU to the path of a qemu-system-x86_64.`;
 
-const GIVE_KERNEL = `Set VIRTIOFS_KERNEL to the path of an x86-64 Linux image (bzImage, 5.4 or newer) with these built in:
+const GIVE_KERNEL = `Set VIRTIOFS_KERNEL to the path of an x86-64 Linux image, 5.4 or newer, with these built in:
 VIRTIO_PCI, VIRTIO_FS, VIRTIO_CONSOLE, SERIAL_8250_CONSOLE, DEVTMPFS.`;
 
 /**
@@ -140,7 +140,7 @@ export async function findBusybox(options: FetchOptions = {}): Promise<string> {
   const asset = await fetchBusybox(options).catch((error: unknown) => {
     throw new LabError(
       'NO_BUSYBOX',
-      `no BusyBox for the guest.\n${messageOf(error)}\nInstall busybox-static, or set VIRTIOFS_BUSYBOX to a static one.`,
+      `no BusyBox for the guest.\n${messageOf(error)}\nInstall busybox-static, or set VIRTIOFS_BUSYBOX.`,
       {
         cause: error,
       },

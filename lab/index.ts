@@ -14,10 +14,21 @@ export { type FetchOptions, fetchTools, KERNEL_VERSIONS, QEMU_VERSIONS } from '.
 export { type Asset, cacheFolder } from './cache.ts';
 export { removeAtExit, undoAtExit } from './cleanup.ts';
 export type { CpioEntry } from './cpio.ts';
+export { type Daemon, type DaemonOptions, ownDaemon, type ProcessEnd, startDaemon } from './daemon.ts';
 export { LabError, messageOf } from './errors.ts';
 export { type GuestRootOptions, writeGuestRoot } from './guest-root.ts';
 export { findBusybox, findKernel, findQemu, hostQemu, type Kernel, OLDEST_QEMU, type Qemu } from './host.ts';
 export type { RunOptions, RunResult } from './lane.ts';
 export type { Share } from './machine.ts';
 export { type Progress, progressTo, silent } from './progress.ts';
+export { type SceneBody, scenario, scenes } from './scenario.ts';
+export {
+  bootGuest,
+  type Host,
+  openScene,
+  type OpenScene,
+  type Scene,
+  type SceneOptions,
+  type SceneShare,
+} from './scene.ts';
 export { boot, type BootOptions, GuestError, type MachineEnd, shellQuoted, type Vm } from './vm.ts';

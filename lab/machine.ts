@@ -65,9 +65,9 @@ function laneArguments(lane: number, inputPath: string): string[] {
 
 function shareArguments(share: Share, index: number): string[] {
   const chardev = `fs${index}`;
-  const device =
-    share.device?.(chardev) ??
-    `vhost-user-fs-pci,chardev=${chardev},tag=${quoted(share.tag)},num-request-queues=${share.queues ?? 1},queue-size=${share.queueSize ?? 1024}`;
+  const { queues = 1, queueSize = 1024, tag } = share;
+  const standard = `vhost-user-fs-pci,tag=${quoted(tag)},num-request-queues=${queues},queue-size=${queueSize}`;
+  const device = share.device?.(chardev) ?? `${standard},chardev=${chardev}`;
   return ['-chardev', `socket,id=${chardev},path=${quoted(share.socketPath)}`, '-device', device];
 }
 
@@ -78,7 +78,7 @@ export function machineArguments(options: MachineOptions): string[] {
   const initrd = options.initramfsPath === undefined ? [] : ['-initrd', options.initramfsPath];
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none'],
-    ...['-machine', `q35,accel=${options.accel},memory-backend=memory`],
+    ...['-machine', 'q35,memory-backend=memory', '-accel', process.env.LAB_ACCEL ?? options.accel],
     // Emulated, a plain CPU is faster than 'max': each switch of a process would save AVX-512 registers.
     ...['-cpu', options.accel === 'kvm' ? 'host' : 'Nehalem'],
     ...['-smp', String(options.cpus), '-m', `${options.memoryMiB}M`],

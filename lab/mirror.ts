@@ -18,7 +18,7 @@ function baseRelease(release: string): string {
 /**
  * The Debian mirrors among what `apt-get update --print-uris` would fetch, the likeliest first.
  *
- * Other archives use Debian's release names too (`https://…/linux/debian bookworm`), so a place that also has
+ * Other archives use Debian's release names too (`https://.../linux/debian bookworm`), so a place that also has
  * `bookworm-updates`, or whose path is `/debian`, goes first; apt's signature check settles it.
  *
  * @param printUris the command's output: `'URI' file size` a line.

@@ -46,7 +46,7 @@ export class Qmp {
     const over = (): void => {
       const error = new LabError('EXITED', 'QEMU closed its control connection');
       greeting.reject(error);
-      for (const { reject } of this.#waiting.values()) reject(error);
+      for (const waiting of this.#waiting.values()) waiting.reject(error);
       this.#waiting.clear();
     };
     stream.on('close', over);

@@ -9,8 +9,9 @@ import { removeAtExit, undoAtExit } from './cleanup.ts';
 import { Console } from './console.ts';
 import type { CpioEntry } from './cpio.ts';
 import { LabError } from './errors.ts';
-import { initramfs } from './guest-root.ts';
-import { findBusybox, findKernel, findQemu, which } from './host.ts';
+import { DEFAULT_LANES, initramfs } from './guest-root.ts';
+import { endingWithUs } from './guard.ts';
+import { findBusybox, findKernel, findQemu } from './host.ts';
 import { Lane, type RunOptions, type RunResult } from './lane.ts';
 import { kernelArguments, laneFds, machineArguments, QMP_FD, type Share, TERMINAL_FD } from './machine.ts';
 import { type Progress, silent } from './progress.ts';
@@ -59,7 +60,6 @@ const BOOT_LIMIT_MS = 60_000;
 const TIME_LIMIT_MS = 600_000;
 const RUN_LIMIT_MS = 60_000;
 const STOP_LIMIT_MS = 5_000;
-const LANES = 3;
 
 /** An error of a guest; its message ends with the last lines of the guest's console. */
 export class GuestError extends LabError {
@@ -150,6 +150,11 @@ export class Vm {
   /** The guest's interactive console (hvc0), a terminal: raw bytes both ways. */
   get terminal(): Duplex {
     return this.#child.stdio[TERMINAL_FD] as Duplex;
+  }
+
+  /** How QEMU ended, or undefined while it runs. */
+  get ended(): MachineEnd | undefined {
+    return this.#ended;
   }
 
   /** @internal Waits for the guest and mounts its shares. */
@@ -290,7 +295,8 @@ export class Vm {
   #error(code: string, message: string): GuestError {
     const said = this.#stderr.trim() === '' ? '' : `\n--- QEMU said ---\n${this.#stderr.trim()}`;
     const tail = this.#console.tail(TAIL_LINES);
-    return new GuestError(code, `${message}${said}\n--- the end of the guest's console ---\n${tail || '(nothing)'}`);
+    const shown = tail === '' ? '' : `\n--- the end of the guest's console ---\n${tail}`;
+    return new GuestError(code, `${message}${said}${shown}`);
   }
 }
 
@@ -319,12 +325,12 @@ interface Plan {
   readonly inputPath: (lane: number) => string;
 }
 
-async function plan(options: BootOptions, folder: string): Promise<Plan> {
+async function makePlan(options: BootOptions, folder: string): Promise<Plan> {
   const fetching = { progress: options.progress ?? silent };
   const qemu = await findQemu(options.qemu, fetching);
   const kernel = await findKernel(options.kernel, fetching);
   const accel = options.accel ?? (await chooseAccelerator(qemu, kernel)).kind;
-  const lanes = options.lanes ?? LANES;
+  const lanes = options.lanes ?? DEFAULT_LANES;
   const shares = options.shares ?? [];
   let initramfsPath: string | undefined;
   if (options.rootTag === undefined) {
@@ -341,11 +347,9 @@ async function plan(options: BootOptions, folder: string): Promise<Plan> {
     sharedMemory: options.sharedMemory,
     extraArgs: options.extraArgs,
   });
-  // A kill of this process itself cannot be caught; the kernel then ends QEMU for us.
-  const guard = which('setpriv') === undefined ? [] : ['setpriv', '--pdeathsig', 'KILL'];
   const timeLimitMs = options.timeLimitMs ?? TIME_LIMIT_MS;
   return {
-    command: [...guard, ...qemu.command, ...args],
+    command: endingWithUs([...qemu.command, ...args], 'KILL'),
     qemuVersion: qemu.version,
     accel,
     shares,
@@ -364,7 +368,7 @@ export async function boot(options: BootOptions = {}): Promise<Vm> {
   const folder = mkdtempSync(join(tmpdir(), 'virtiofs-vm-'));
   const removeFolder = removeAtExit(folder);
   try {
-    const made = await plan(options, folder);
+    const made = await makePlan(options, folder);
     const [program = '', ...args] = made.command;
     const began = performance.now();
     const sockets = Array.from({ length: 2 + 2 * made.lanes }, () => 'pipe' as const);

@@ -1,7 +1,7 @@
 /** The daemon as users have it, for tests: `virtiofs serve` in a process of its own, with a temporary directory. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,6 +15,16 @@ export interface DaemonEnd {
   readonly signal: NodeJS.Signals | null;
 }
 
+export interface DaemonOptions {
+  /** How many sockets it serves, in a folder of its own. */
+  readonly sockets?: number;
+  /** These sockets instead. */
+  readonly socketPaths?: readonly string[];
+  /** This directory, which stays, instead of a temporary one. */
+  readonly share?: string;
+  readonly args?: readonly string[];
+}
+
 export class TestDaemon {
   readonly share: string;
   readonly socketPaths: readonly string[];
@@ -26,16 +36,16 @@ export class TestDaemon {
   readonly #folder: string;
   #listeners: (() => void)[] = [];
 
-  private constructor(folder: string, share: string, socketPaths: string[], args: readonly string[]) {
-    this.#folder = folder;
-    this.share = share;
-    this.socketPaths = socketPaths;
-    const sockets = socketPaths.flatMap((path) => ['--socket-path', path]);
-    this.process = spawn(
-      process.execPath,
-      ['--disable-warning=ExperimentalWarning', MAIN, 'serve', '--shared-dir', share, ...sockets, ...args],
-      { stdio: ['ignore', 'inherit', 'pipe'] },
-    );
+  private constructor(options: DaemonOptions) {
+    this.#folder = mkdtempSync(join(tmpdir(), 'virtiofs-test-'));
+    this.share = options.share ?? mkdtempSync(join(this.#folder, 'share-'));
+    const made = Array.from({ length: options.sockets ?? 1 }, (_, i) => join(this.#folder, `${i}.sock`));
+    this.socketPaths = options.socketPaths ?? made;
+    const sockets = this.socketPaths.flatMap((path) => ['--socket-path', path]);
+    const args = ['serve', '--shared-dir', this.share, ...sockets, ...(options.args ?? [])];
+    this.process = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, ...args], {
+      stdio: ['ignore', 'inherit', 'pipe'],
+    });
     this.process.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.said += text;
       for (const listener of this.#listeners.splice(0)) listener();
@@ -44,13 +54,15 @@ export class TestDaemon {
   }
 
   /** Starts a daemon and waits until it takes connections. */
-  static async start(options: { sockets?: number; args?: readonly string[] } = {}): Promise<TestDaemon> {
-    const folder = mkdtempSync(join(tmpdir(), 'virtiofs-test-'));
-    const share = mkdtempSync(join(folder, 'share-'));
-    const socketPaths = Array.from({ length: options.sockets ?? 1 }, (_, i) => join(folder, `${i}.sock`));
-    const daemon = new TestDaemon(folder, share, socketPaths, options.args ?? []);
+  static async start(options: DaemonOptions = {}): Promise<TestDaemon> {
+    const daemon = TestDaemon.launch(options);
     await daemon.hears(READY);
     return daemon;
+  }
+
+  /** Starts a daemon that may not come up. */
+  static launch(options: DaemonOptions): TestDaemon {
+    return new TestDaemon(options);
   }
 
   get socketPath(): string {
@@ -77,11 +89,16 @@ export class TestDaemon {
     return Object.fromEntries(line.split(', ').map((each) => [each.split(' ')[0], Number(each.split(' ')[1])]));
   }
 
+  /** Descriptors that the process has open. */
+  descriptors(): number {
+    return readdirSync(`/proc/${this.process.pid}/fd`).length;
+  }
+
   /** Waits for the process to end by itself; kills it when it does not. */
-  async awaitEnd(): Promise<DaemonEnd> {
-    const timer = setTimeout(() => this.process.kill('SIGKILL'), END_LIMIT_MS);
+  async awaitEnd(limitMs = END_LIMIT_MS): Promise<DaemonEnd> {
+    const deadline = setTimeout(() => this.process.kill('SIGKILL'), limitMs);
     const end = await this.ended;
-    clearTimeout(timer);
+    clearTimeout(deadline);
     return end;
   }
 
@@ -89,6 +106,16 @@ export class TestDaemon {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.process.exitCode === null) this.process.kill('SIGTERM');
     await this.awaitEnd();
+    openFolders(this.#folder);
     rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+/** A guest may have taken all permissions from a directory; an ordinary user then cannot empty it. */
+function openFolders(folder: string | Buffer): void {
+  chmodSync(folder, 0o700);
+  for (const entry of readdirSync(folder, { withFileTypes: true, encoding: 'buffer' })) {
+    // As bytes: names need not be UTF-8.
+    if (entry.isDirectory()) openFolders(Buffer.concat([Buffer.from(folder), Buffer.from('/'), entry.name]));
   }
 }

@@ -2,25 +2,31 @@
  * A guest without a VM, for tests: the driver side of virtio over a real vhost-user connection, speaking FUSE byte by
  * byte. It does whatever it is told to, so it can be a polite guest or a hostile one.
  */
-import { InHeader, OPCODES, OutHeader, opcodes } from '../src/fuse/index.ts';
+import assert from 'node:assert/strict';
+
+import { errnoName } from '../src/core/index.ts';
+import { InHeader, InitIn, OPCODES, OutHeader, opcodeName, opcodes } from '../src/fuse/index.ts';
 import { gather, Segments, scatter } from '../src/memory/index.ts';
-import { signalEventfd, waitReadable, drainEventfd } from '../src/sys/index.ts';
+import { drainEventfd, signalEventfd, waitReadable } from '../src/sys/index.ts';
 import { FrontEnd, type FrontEndQueue } from '../src/vhost/index.ts';
 import { type AddOptions, DIRECT, DriverQueue, type GuestBuffer } from '../src/virtio/index.ts';
+import { body } from './fuse.ts';
 
 export const HIPRIO = 0;
 const MEMORY_BYTES = 16 * 1024 * 1024;
-const RING_ROOM = 256 * 1024;
+const RING_ROOM = 512 * 1024;
 const ANSWER_LIMIT_MS = 10_000;
+/** What stands where the device has not written. */
+const UNTOUCHED = 0xa5;
 
 export interface FuseRequest {
   readonly opcode: number;
-  readonly nodeid?: number;
+  readonly nodeid?: number | bigint;
   readonly uid?: number;
   readonly gid?: number;
   /** What follows the header. */
   readonly body?: Uint8Array;
-  /** Room for the reply after its header; -1 for no writable descriptors at all. */
+  /** Room for the reply after its header; -1 for no writable descriptors at all, -16 to -2 for a part of the header. */
   readonly room?: number;
   /** Instead of the true length in the header. */
   readonly length?: number;
@@ -35,6 +41,8 @@ export interface FuseReply {
   readonly error: number;
   readonly unique: bigint;
   readonly body: DataView;
+  /** The device wrote more than it says. */
+  readonly spilled: boolean;
 }
 
 /** How a request is cut into descriptors: the sizes of the pieces; what is left goes into the last. */
@@ -43,41 +51,92 @@ export interface Cut extends AddOptions {
   readonly writable?: readonly number[];
 }
 
+export interface GuestOptions {
+  readonly requestQueues?: number;
+  readonly queueSize?: number;
+  readonly indirectEntries?: number;
+}
+
+/** One request on its way. */
+interface Sent {
+  readonly head: number;
+  readonly writableAt: number;
+  readonly room: number;
+}
+
 export class TestGuest {
   readonly frontEnd: FrontEnd;
   readonly drivers: DriverQueue[] = [];
+  readonly #options: Required<GuestOptions>;
   readonly #queues: FrontEndQueue[] = [];
-  /** Where requests are laid, by queue: nothing is reused while the device may hold it. */
-  #dataAt: number;
+  /** Where requests are laid, behind the rings. */
+  readonly dataAt: number;
   #unique = 0n;
+  readonly #segments = new Segments();
 
-  constructor(
-    socketPath: string,
-    options: { requestQueues?: number; queueSize?: number; indirectEntries?: number } = {},
-  ) {
-    const { requestQueues = 1, queueSize = 128, indirectEntries = 64 } = options;
+  constructor(socketPath: string, options: GuestOptions = {}) {
+    this.#options = { requestQueues: 1, queueSize: 128, indirectEntries: 64, ...options };
     this.frontEnd = FrontEnd.connect(socketPath);
     this.frontEnd.addMemory(0, MEMORY_BYTES);
-    this.#dataAt = (1 + requestQueues) * RING_ROOM;
-    for (let index = 0; index <= requestQueues; index += 1) {
-      const driver = new DriverQueue(this.frontEnd.memory, {
-        size: queueSize,
-        guestAddress: index * RING_ROOM,
-        eventIdx: this.frontEnd.eventIdx,
-        indirectEntries,
-      });
-      this.drivers.push(driver);
-      this.#queues.push(this.frontEnd.startQueue(index, driver));
-    }
+    this.dataAt = (1 + this.#options.requestQueues) * RING_ROOM;
+    for (let index = 0; index <= this.#options.requestQueues; index += 1) this.startQueue(index);
   }
 
   get memoryBytes(): number {
     return MEMORY_BYTES;
   }
 
+  /** The guest address of a queue's rings; nothing else lies in the RING_ROOM from there on. */
+  ringsAt(index: number): number {
+    return index * RING_ROOM;
+  }
+
+  kickFd(index: number): number {
+    return this.#queues[index].kickFd;
+  }
+
+  callFd(index: number): number {
+    return this.#queues[index].callFd;
+  }
+
+  /** Lays new rings and starts the queue on them. */
+  startQueue(index: number): void {
+    this.drivers[index] = new DriverQueue(this.frontEnd.memory, {
+      size: this.#options.queueSize,
+      guestAddress: this.ringsAt(index),
+      eventIdx: this.frontEnd.eventIdx,
+      indirectEntries: this.#options.indirectEntries,
+    });
+    this.resumeQueue(index, 0);
+  }
+
+  /** Goes on with the rings as they are, after `stopQueue`. */
+  resumeQueue(index: number, base: number): void {
+    this.#queues[index] = this.frontEnd.startQueue(index, this.drivers[index], base);
+  }
+
+  /** The queue's next available index. */
+  stopQueue(index: number): number {
+    return this.frontEnd.stopQueue(index);
+  }
+
+  /** What a driver does with a queue that the device has given up. */
+  restartQueue(index: number): void {
+    this.stopQueue(index);
+    this.startQueue(index);
+  }
+
   /** Rings the bell of a queue, whether the device asked for it or not. */
   kick(queue: number): void {
     signalEventfd(this.#queues[queue].kickFd);
+  }
+
+  /** Waits until the device has heard the kick: what it does next, it does before it obeys a `stopQueue`. */
+  awaitHeard(queue: number): void {
+    const deadline = performance.now() + ANSWER_LIMIT_MS;
+    while (waitReadable(this.#queues[queue].kickFd, 0)) {
+      if (performance.now() > deadline) throw new Error(`queue ${queue} does not hear its kicks`);
+    }
   }
 
   /** Waits for the device's interrupt; false when none comes in time. */
@@ -88,42 +147,94 @@ export class TestGuest {
   }
 
   write(address: number, bytes: Uint8Array): void {
-    const segments = new Segments();
-    if (!this.frontEnd.memory.append(segments, address, bytes.length)) throw new RangeError(`no memory at ${address}`);
+    const segments = this.#at(address, bytes.length);
     scatter(this.frontEnd.memory, segments, 0, bytes, 0, bytes.length);
   }
 
   read(address: number, length: number): Uint8Array {
-    const segments = new Segments();
-    if (!this.frontEnd.memory.append(segments, address, length)) throw new RangeError(`no memory at ${address}`);
     const bytes = new Uint8Array(length);
-    gather(this.frontEnd.memory, segments, 0, bytes, 0, length);
+    gather(this.frontEnd.memory, this.#at(address, length), 0, bytes, 0, length);
     return bytes;
+  }
+
+  #at(address: number, length: number): Segments {
+    this.#segments.clear();
+    if (this.frontEnd.memory.append(this.#segments, address, length)) return this.#segments;
+    throw new RangeError(`no memory at ${address}`);
   }
 
   /** Sends one request and waits for its reply. */
   send(request: FuseRequest, queue = 1, cut: Cut = DIRECT): FuseReply {
-    const message = this.encode(request);
-    const room = roomOf(request);
-    const readableAt = this.#dataAt;
-    const writableAt = readableAt + ((message.length + 4095) & ~4095);
-    this.write(readableAt, message);
-    const readable = split(readableAt, message.length, cut.readable ?? []);
-    const writable = room < 0 ? [] : split(writableAt, OutHeader.bytes + room, cut.writable ?? []);
-    const driver = this.drivers[queue];
-    if (driver.add(readable, writable, cut) < 0) throw new Error('the queue is full');
-    if (driver.publish()) this.kick(queue);
-    const used = this.collect(queue);
-    const bytes = used > 0 ? this.read(writableAt, used) : new Uint8Array(0);
-    return decodeReply(used, bytes);
+    return this.sendBytes(this.encode(request), OutHeader.bytes + roomOf(request), queue, cut);
   }
 
-  /** Waits for one used chain; the bytes written to it. */
-  collect(queue: number): number {
+  /** Sends any bytes, with so many writable ones behind them. */
+  sendBytes(message: Uint8Array, writableBytes: number, queue = 1, cut: Cut = DIRECT): FuseReply {
+    const sent = this.#lay(message, writableBytes, this.dataAt, queue, cut);
+    assert.ok(sent, 'the queue is full');
+    if (this.drivers[queue].publish()) this.kick(queue);
+    const used = this.collect(queue).bytes;
+    return this.#receive(sent, used);
+  }
+
+  /** Sends many requests with as few kicks as the queue and the memory allow. The replies, in order. */
+  sendAll(requests: readonly FuseRequest[], queue = 1): FuseReply[] {
+    return this.sendAllBytes(
+      requests.map((request) => ({ message: this.encode(request), writableBytes: OutHeader.bytes + roomOf(request) })),
+      queue,
+    );
+  }
+
+  sendAllBytes(messages: readonly { message: Uint8Array; writableBytes: number; cut?: Cut }[], queue = 1): FuseReply[] {
+    const replies: FuseReply[] = [];
+    for (let next = 0; next < messages.length; ) {
+      const round = new Map<number, Sent & { index: number }>();
+      let at = this.dataAt;
+      for (; next < messages.length; next += 1) {
+        const { message, writableBytes, cut = DIRECT } = messages[next];
+        if (at + pages(message.length) + pages(writableBytes) > MEMORY_BYTES) break;
+        const sent = this.#lay(message, writableBytes, at, queue, cut);
+        if (sent === undefined) break;
+        round.set(sent.head, { ...sent, index: next });
+        at += pages(message.length) + pages(writableBytes);
+      }
+      assert.ok(round.size > 0, 'a request does not fit');
+      if (this.drivers[queue].publish()) this.kick(queue);
+      for (let left = round.size; left > 0; left -= 1) {
+        const { head, bytes } = this.collect(queue);
+        const sent = round.get(head);
+        assert.ok(sent, 'a chain came back that was not sent');
+        replies[sent.index] = this.#receive(sent, bytes);
+      }
+    }
+    return replies;
+  }
+
+  /** Writes a request to memory and adds its chain; undefined when the queue is full. */
+  #lay(message: Uint8Array, writableBytes: number, at: number, queue: number, cut: Cut): Sent | undefined {
+    const room = Math.max(0, writableBytes);
+    const writableAt = at + pages(message.length);
+    this.write(at, message);
+    this.write(writableAt, new Uint8Array(room).fill(UNTOUCHED));
+    const readable = message.length === 0 ? [] : split(at, message.length, cut.readable ?? []);
+    const writable = room === 0 ? [] : split(writableAt, room, cut.writable ?? []);
+    const head = this.drivers[queue].add(readable, writable, cut);
+    return head < 0 ? undefined : { head, writableAt, room };
+  }
+
+  #receive(sent: Sent, used: number): FuseReply {
+    assert.ok(used <= sent.room, `the device says that it wrote ${used} bytes into ${sent.room}`);
+    const bytes = this.read(sent.writableAt, sent.room);
+    const spilled = bytes.subarray(used).some((byte) => byte !== UNTOUCHED);
+    return decodeReply(used, bytes.slice(0, used), spilled);
+  }
+
+  /** Waits for one used chain. */
+  collect(queue: number): { head: number; bytes: number } {
     const driver = this.drivers[queue];
     for (;;) {
       const head = driver.collect();
-      if (head >= 0) return driver.collectedBytes;
+      if (head >= 0) return { head, bytes: driver.collectedBytes };
       if (head === -2) throw new Error('the device returned a chain that it was not given');
       if (driver.enableInterrupts()) continue;
       if (!this.awaitInterrupt(queue)) throw new Error(`no answer on queue ${queue} within ${ANSWER_LIMIT_MS} ms`);
@@ -131,42 +242,78 @@ export class TestGuest {
   }
 
   encode(request: FuseRequest): Uint8Array {
-    const body = request.body ?? new Uint8Array(0);
-    const message = new Uint8Array(InHeader.bytes + body.length);
+    const rest = request.body ?? new Uint8Array(0);
+    const message = new Uint8Array(InHeader.bytes + rest.length);
     const view = new DataView(message.buffer);
     this.#unique += 1n;
     InHeader.set.len(view, 0, request.length ?? message.length);
     InHeader.set.opcode(view, 0, request.opcode);
     view.setBigUint64(InHeader.offsets.unique, request.unique ?? this.#unique, true);
-    InHeader.set.nodeid(view, 0, request.nodeid ?? 1);
-    InHeader.set.uid(view, 0, request.uid ?? 0);
-    InHeader.set.gid(view, 0, request.gid ?? 0);
-    message.set(body, InHeader.bytes);
+    view.setBigUint64(InHeader.offsets.nodeid, BigInt(request.nodeid ?? 1), true);
+    InHeader.set.uid(view, 0, request.uid ?? process.getuid?.() ?? 0);
+    InHeader.set.gid(view, 0, request.gid ?? process.getgid?.() ?? 0);
+    message.set(rest, InHeader.bytes);
     return message;
+  }
+
+  /**
+   * Sends a request and holds the reply against what Linux 7.1 and newer demand (virtio_fs_verify_response), and against
+   * the result that is expected: 0 or a positive errno. The body of the reply.
+   */
+  ask(request: FuseRequest, errno = 0, queue = 1, cut: Cut = DIRECT): DataView {
+    const unique = request.unique ?? this.#unique + 1n;
+    const reply = this.send(request, queue, cut);
+    checkReply(request.opcode, reply, unique);
+    const expected = errno === 0 ? 'success' : errnoName(errno);
+    const got = reply.error === 0 ? 'success' : errnoName(reply.error);
+    assert.equal(got, expected, `${opcodeName(request.opcode)} of node ${request.nodeid ?? 1}`);
+    return reply.body;
   }
 
   /** FUSE_INIT as Linux 6.12 sends it. */
   init(): FuseReply {
-    return this.send({
-      opcode: opcodes.INIT.code,
-      nodeid: 0,
-      body: words(7, 41, 131072, 0x7bfffffb, 0x1fd, ...Array(11).fill(0)),
-    });
+    const fields = { major: 7, minor: 41, maxReadahead: 131072, flags: 0x7bfffffb, flags2: 0x1fd };
+    return this.send({ opcode: opcodes.INIT.code, nodeid: 0, body: body(InitIn, fields) });
   }
 
   /** Ends as a killed VM does. */
   close(): void {
     this.frontEnd.close();
   }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** What Linux holds a reply against before it looks at what it says. */
+export function checkReply(opcode: number, reply: FuseReply, unique: bigint): void {
+  const what = opcodeName(opcode);
+  const record = OPCODES[opcode];
+  if (record?.reply === 'none') {
+    assert.equal(reply.used, 0, `${what} is not answered`);
+    return;
+  }
+  assert.equal(reply.used, reply.length, `${what}: used length and fuse_out_header.len`);
+  assert.equal(reply.unique, unique, `${what}: unique`);
+  assert.equal(reply.spilled, false, `${what}: bytes were written beyond the used length`);
+  assert.ok(reply.error <= 0 && reply.error > -512, `${what}: error ${reply.error}`);
+  if (reply.error !== 0) assert.equal(reply.used, OutHeader.bytes, `${what}: an error is a header alone`);
+  else if (record?.reply === 'struct') assert.equal(reply.used, OutHeader.bytes + record.outBytes, `${what}: length`);
+  else if (record?.reply === 'empty') assert.equal(reply.used, OutHeader.bytes, `${what}: length`);
 }
 
 /** As much room as the opcode's reply needs, or a page for replies of variable length. */
 function roomOf(request: FuseRequest): number {
-  if (request.room !== undefined) return request.room;
+  if (request.room !== undefined) return request.room === -1 ? -OutHeader.bytes : request.room;
   const record = OPCODES[request.opcode];
   if (record === undefined || record.reply === 'empty') return 0;
-  if (record.reply === 'none') return -1;
+  if (record.reply === 'none') return -OutHeader.bytes;
   return record.reply === 'struct' ? record.outBytes : 4096;
+}
+
+function pages(bytes: number): number {
+  return (Math.max(0, bytes) + 4095) & ~4095;
 }
 
 function split(address: number, length: number, sizes: readonly number[]): GuestBuffer[] {
@@ -181,9 +328,10 @@ function split(address: number, length: number, sizes: readonly number[]): Guest
   return pieces;
 }
 
-function decodeReply(used: number, bytes: Uint8Array): FuseReply {
-  if (bytes.length < OutHeader.bytes)
-    return { used, length: 0, error: 0, unique: 0n, body: new DataView(new ArrayBuffer(0)) };
+function decodeReply(used: number, bytes: Uint8Array<ArrayBuffer>, spilled: boolean): FuseReply {
+  if (bytes.length < OutHeader.bytes) {
+    return { used, length: 0, error: 0, unique: 0n, body: new DataView(new ArrayBuffer(0)), spilled };
+  }
   const view = new DataView(bytes.buffer);
   return {
     used,
@@ -191,22 +339,6 @@ function decodeReply(used: number, bytes: Uint8Array): FuseReply {
     error: OutHeader.error(view, 0),
     unique: view.getBigUint64(OutHeader.offsets.unique, true),
     body: new DataView(bytes.buffer, OutHeader.bytes),
+    spilled,
   };
-}
-
-/** Little-endian 32-bit words. */
-export function words(...values: number[]): Uint8Array {
-  const view = new DataView(new ArrayBuffer(values.length * 4));
-  for (const [i, value] of values.entries()) view.setUint32(i * 4, value >>> 0, true);
-  return new Uint8Array(view.buffer);
-}
-
-/** A NUL-terminated name. */
-export function name(text: string | Uint8Array): Uint8Array {
-  const bytes = typeof text === 'string' ? new TextEncoder().encode(text) : text;
-  return concat(bytes, new Uint8Array(1));
-}
-
-export function concat(...parts: readonly Uint8Array[]): Uint8Array {
-  return new Uint8Array(Buffer.concat(parts));
 }

@@ -1,4 +1,4 @@
-/** bin/: the command reaches a Node.js that is new enough, and is then indistinguishable from having been started by it. */
+/** bin/: the command reaches a Node.js that is new enough, and then looks as if that had been started directly. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process';

@@ -9,6 +9,8 @@ export interface Room {
   readonly pure?: boolean;
   /** The file through which others come in; a room without one is imported by none. */
   readonly door?: string;
+  /** Looks behind doors: it measures or tests what is there. */
+  readonly inspects?: boolean;
   /** Files that are started, not imported. */
   readonly starts?: readonly string[];
 }
@@ -43,9 +45,10 @@ const PRODUCT: Readonly<Record<string, Room>> = {
 /** Every room by its folder. What is in a folder inside a room belongs to the innermost one. */
 export const ROOMS: Readonly<Record<string, Room>> = {
   ...PRODUCT,
+  bench: { imports: Object.keys(PRODUCT), inspects: true },
   spec: { imports: [], starts: ['make.ts'], door: 'spec.ts' },
   tools: { imports: [], packages: ['oxc-parser'], starts: ['tidy.ts', 'test.ts'] },
-  test: { imports: [...Object.keys(PRODUCT), 'spec', 'tools'], packages: ['fast-check'] },
+  test: { imports: [...Object.keys(PRODUCT), 'bench', 'spec', 'tools'], inspects: true },
 };
 
 /** The room of a file, by its path from the root. */

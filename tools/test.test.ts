@@ -63,6 +63,13 @@ test('a file that does not end is ended, and the test that hung is named', () =>
   assert.equal(result.code, 1);
 });
 
+test('a file that hangs for good, and does not heed SIGTERM, is killed', () => {
+  const stubborn = "process.on('SIGTERM', () => {});\ntest('spins', () => { for (;;); });\n";
+  const result = runner({ 'stubborn.test.ts': stubborn, 'next.test.ts': "test('ok', () => {});\n" }, '--timeout', '2');
+  assert.equal(result.last, '1 passed, 1 failed');
+  assert.match(result.text, /did not end within 2 s/);
+});
+
 test('guest tests and unit tests can be asked for alone, and no test at all is a failure', () => {
   const files = { 'x.guest.test.ts': "test('guest', () => {});\n", 'y.test.ts': "test('unit', () => {});\n" };
   assert.match(runner(files, '--unit').text, /^ok {3}.*y\.test\.ts: 1 passed.*\n1 passed, 0 failed\n$/);

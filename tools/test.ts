@@ -5,16 +5,19 @@
  * after another. A PATH is a file, or a part of the paths that are wanted. The last line is `N passed, N failed`; the
  * exit code is 1 when any test failed, or when there was none.
  */
-import { existsSync, globSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { relative, resolve } from 'node:path';
 import { run } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { inspect, parseArgs } from 'node:util';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const PATTERN = '{src,lab,bench,spec,tools,test}/**/*.test.ts';
 const UNIT_SECONDS = 120;
 const GUEST_SECONDS = 900;
+/** What a file gets, after SIGTERM, to clean up in. */
+const GRACE_MS = 2000;
 const SLOWEST = 5;
 
 interface FileResult {
@@ -52,6 +55,17 @@ function findFiles(): string[] {
   return [...found].filter(wanted);
 }
 
+/** Ends what is left of a file's process: it may hang in a system call, or catch SIGTERM. */
+async function killLeftOver(file: string): Promise<void> {
+  await delay(GRACE_MS);
+  for (const pid of readFileSync('/proc/thread-self/children', 'utf8').split(' ').filter(Boolean)) {
+    // Gone in the meantime is as good.
+    try {
+      if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(file)) process.kill(Number(pid), 'SIGKILL');
+    } catch {}
+  }
+}
+
 /** Runs one file to its end or to its deadline. */
 async function runFile(file: string): Promise<FileResult> {
   const result: FileResult = {
@@ -64,12 +78,13 @@ async function runFile(file: string): Promise<FileResult> {
   };
   const start = performance.now();
   const limit = Number(options.timeout ?? (isGuest(file) ? GUEST_SECONDS : UNIT_SECONDS));
+  const deadline = AbortSignal.timeout(limit * 1000);
   const events = run({
     files: [file],
     concurrency: false,
     cwd: ROOT,
     execArgv: ['--disable-warning=ExperimentalWarning'],
-    signal: AbortSignal.timeout(limit * 1000),
+    signal: deadline,
   });
   const running = new Set<string>();
   for await (const { type, data } of events) {
@@ -92,6 +107,7 @@ async function runFile(file: string): Promise<FileResult> {
       );
     }
   }
+  if (deadline.aborted) await killLeftOver(file);
   result.seconds = (performance.now() - start) / 1000;
   return result;
 }
@@ -141,5 +157,5 @@ const skippedTests = sum(({ skipped }) => skipped);
 if (skippedTests > 0) console.log(`${skippedTests} skipped`);
 if (results.length === 0) console.log('no test file matches');
 console.log(`${passedTests} passed, ${failedTests} failed`);
-// Set, not called: what was printed goes out first. A test's own process that was left behind does not hold us up.
+// Set, not called: what was printed goes out first.
 process.exitCode = failedTests > 0 || passedTests === 0 ? 1 : 0;

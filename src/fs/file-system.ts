@@ -28,7 +28,9 @@ export interface Scratch {
 export interface Request {
   readonly scratch: Scratch;
   opcode: number;
-  nodeid: number;
+  /** The node id in two words, as signed integers: a double that is handed on would cost an allocation. */
+  nodeidLo: number;
+  nodeidHi: number;
   uid: number;
   gid: number;
   /** Offset in scratch of the opcode's fixed struct. */

@@ -21,8 +21,8 @@ export function direntType(mode: number): number {
 
 /**
  * Writes a fuse_dirent at byte `at` of `view` and `u8` (the same memory), its name from `nameAt` of `names`, its
- * padding zero. `offLo` and `offHi` are the cookie of the entry after it. Returns its length, or 0, with nothing written, where
- * it does not fit into `room` bytes.
+ * padding zero. `offLo` and `offHi` are the cookie of the entry after it. Returns its length, or 0, with nothing
+ * written, where it does not fit into `room` bytes.
  */
 export function encodeDirent(
   view: DataView,

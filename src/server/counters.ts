@@ -14,6 +14,12 @@ const COUNTERS = OPCODE_COUNT * FIELDS;
 
 export const COUNTERS_BYTES = COUNTERS * 8;
 
+/** The bucket of what began at `start` (performance.now()) and ends now. */
+export function latencyBucket(start: number): number {
+  const bucket = 32 - Math.clz32((performance.now() - start) * 1000);
+  return bucket < LATENCY_BUCKETS ? bucket : LATENCY_BUCKETS - 1;
+}
+
 export class Counters {
   readonly #values: Float64Array;
 
@@ -21,15 +27,14 @@ export class Counters {
     this.#values = new Float64Array(shared);
   }
 
-  count(opcode: number, failed: boolean, bytesIn: number, bytesOut: number, milliseconds: number): void {
+  count(opcode: number, failed: boolean, bytesIn: number, bytesOut: number, bucket: number): void {
     const values = this.#values;
     const at = (opcode < OPCODE_COUNT ? opcode : 0) * FIELDS;
     values[at + REQUESTS] += 1;
     if (failed) values[at + ERRORS] += 1;
     values[at + BYTES_IN] += bytesIn;
     values[at + BYTES_OUT] += bytesOut;
-    const bucket = 32 - Math.clz32(milliseconds * 1000);
-    values[at + LATENCY + (bucket < LATENCY_BUCKETS ? bucket : LATENCY_BUCKETS - 1)] += 1;
+    values[at + LATENCY + bucket] += 1;
   }
 }
 

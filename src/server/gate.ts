@@ -21,7 +21,7 @@ import {
 import { ByteView, type GuestMemory, gatherInto, scatterFrom } from '../memory/index.ts';
 import { Arena } from '../sys/index.ts';
 import type { Chain } from '../virtio/index.ts';
-import type { Counters } from './counters.ts';
+import { type Counters, latencyBucket } from './counters.ts';
 import { SESSION_INITIALIZED } from './session-state.ts';
 
 /** Room for a request less its file data: a symlink with its target, an attribute's value of 64 KiB. */
@@ -74,7 +74,8 @@ export class Gate {
     this.#request = {
       scratch: this.#arena,
       opcode: 0,
-      nodeid: 0,
+      nodeidLo: 0,
+      nodeidHi: 0,
       uid: 0,
       gid: 0,
       body: this.#in + InHeader.bytes,
@@ -108,7 +109,7 @@ export class Gate {
     let result = this.#admit(chain, record, first, hiprio);
     if (result === 0) result = this.#execute(record as Opcode);
     const written = replies ? this.#reply(chain, record, result) : 0;
-    this.#counters.count(opcode, result < 0, bytesIn, written, performance.now() - start);
+    this.#counters.count(opcode, result < 0, bytesIn, written, latencyBucket(start));
     return written;
   }
 
@@ -128,7 +129,8 @@ export class Gate {
 
     const request = this.#request;
     request.opcode = record.code;
-    request.nodeid = InHeader.nodeid(view, header);
+    request.nodeidLo = view.getInt32(header + InHeader.offsets.nodeid, true);
+    request.nodeidHi = view.getInt32(header + InHeader.offsets.nodeid + 4, true);
     request.uid = InHeader.uid(view, header);
     request.gid = InHeader.gid(view, header);
     const roomFor = OutHeader.bytes + record.outBytes;

@@ -20,19 +20,32 @@ const libcStatx = bind('statx', 5);
 export const statx = (dirFd: number, path: number, flags: number, mask: number, buffer: number): number =>
   check(libcStatx(I(dirFd), U(path), I(flags), I(mask), U(buffer)));
 
+/**
+ * statx(2) of the name at `base` + `offset`: the sum is made here, because a double that is handed to a function that
+ * is not inlined is put on the heap first. LOOKUP asks this way.
+ */
+export const statxName = (
+  dirFd: number,
+  base: number,
+  offset: number,
+  flags: number,
+  mask: number,
+  to: number,
+): number => check(libcStatx(I(dirFd), U(base + offset), I(flags), I(mask), U(to)));
+
 const libcFstatfs = bind('fstatfs', 2);
 /** fstatfs(2) into a 120-byte `buffer`. */
 export const fstatfs = (fd: number, buffer: number): number => check(libcFstatfs(I(fd), U(buffer)));
 
 const libcPreadv = bind('preadv', 4);
 /** preadv(2). */
-export const preadv = (fd: number, iovecs: number, count: number, offset: number): number =>
-  check(libcPreadv(I(fd), U(iovecs), I(count), U(offset)));
+export const preadv = (fd: number, iovecs: number, count: number, offsetLo: number, offsetHi: number): number =>
+  check(libcPreadv(I(fd), U(iovecs), I(count), U2(offsetLo, offsetHi)));
 
 const libcPwritev = bind('pwritev', 4);
 /** pwritev(2). */
-export const pwritev = (fd: number, iovecs: number, count: number, offset: number): number =>
-  check(libcPwritev(I(fd), U(iovecs), I(count), U(offset)));
+export const pwritev = (fd: number, iovecs: number, count: number, offsetLo: number, offsetHi: number): number =>
+  check(libcPwritev(I(fd), U(iovecs), I(count), U2(offsetLo, offsetHi)));
 
 const libcWritev = bind('writev', 3);
 /** writev(2). */
@@ -175,5 +188,11 @@ export const seekPosition = positionWords;
 
 const libcPwritev2 = bind('pwritev2', 5);
 /** pwritev2(2). */
-export const pwritev2 = (fd: number, iovecs: number, count: number, offset: number, flags: number): number =>
-  check(libcPwritev2(I(fd), U(iovecs), I(count), U(offset), I(flags)));
+export const pwritev2 = (
+  fd: number,
+  iovecs: number,
+  count: number,
+  offsetLo: number,
+  offsetHi: number,
+  flags: number,
+): number => check(libcPwritev2(I(fd), U(iovecs), I(count), U2(offsetLo, offsetHi), I(flags)));

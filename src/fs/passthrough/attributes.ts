@@ -43,12 +43,12 @@ export class Attributes {
 
   getattr(request: Request): number {
     const { lookups, handles, inodes } = this.#context;
-    const slot = lookups.pin(request.nodeid);
+    const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
     const { view } = request.scratch;
     let handle = 0;
     if ((GetattrIn.getattrFlags(view, request.body) & GETATTR_IN.FH) !== 0) {
-      handle = handles.pin(GetattrIn.fh(view, request.body));
+      handle = this.#context.pinHandle(request, GetattrIn.offsets.fh);
     }
     const result = handle !== 0 ? this.#context.statFd(handles.fd(handle)) : this.#context.statInode(slot);
     if (result >= 0) this.#context.writeAttrOut(request.scratch, request.reply);
@@ -59,7 +59,7 @@ export class Attributes {
 
   setattr(request: Request): number {
     const { lookups, inodes } = this.#context;
-    const slot = lookups.pin(request.nodeid);
+    const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
     const fd = inodes.fd(slot);
     let result = fd < 0 ? fd : this.#apply(request, slot, fd);
@@ -94,7 +94,7 @@ export class Attributes {
     const context = this.#context;
     const size = SetattrIn.size(view, request.body);
     if (!Number.isSafeInteger(size) || context.inodes.type(slot) !== S_IFREG >> 12) return -EINVAL;
-    const handle = (valid & FATTR.FH) !== 0 ? context.handles.pin(SetattrIn.fh(view, request.body)) : 0;
+    const handle = (valid & FATTR.FH) !== 0 ? context.pinHandle(request, SetattrIn.offsets.fh) : 0;
     let result: number;
     if (handle !== 0) {
       result = ftruncate(context.handles.fd(handle), size);
@@ -132,7 +132,7 @@ export class Attributes {
 
   statfs(request: Request): number {
     const context = this.#context;
-    const slot = context.lookups.pin(request.nodeid);
+    const slot = context.lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
     const fd = context.inodes.fd(slot);
     const result = fd < 0 ? fd : fstatfs(fd, context.arena.address + this.#statfs);
@@ -156,7 +156,7 @@ export class Attributes {
   /** A guest with default_permissions (Linux has it on virtio-fs, always) decides by itself and does not ask. */
   access(request: Request): number {
     const context = this.#context;
-    const slot = context.lookups.pin(request.nodeid);
+    const slot = context.lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
     const result = context.statInode(slot);
     context.inodes.unpin(slot);
@@ -176,7 +176,7 @@ export class Attributes {
   /** Everything that the guest has written reaches the disk, of the file system that the inode is on. */
   syncfs(request: Request): number {
     const { lookups, inodes } = this.#context;
-    const slot = lookups.pin(request.nodeid);
+    const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
     const fd = inodes.mountFd(inodes.device(slot));
     const result = fd < 0 ? fd : syncfs(fd);

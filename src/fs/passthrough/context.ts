@@ -18,8 +18,9 @@ import {
   RESOLVE_NO_SYMLINKS,
   STATX_BASIC_STATS,
   statx,
+  statxName,
 } from '../../sys/index.ts';
-import type { Scratch } from '../file-system.ts';
+import type { Request, Scratch } from '../file-system.ts';
 import type { Handles } from './handles.ts';
 import { type Inodes, ROOT_SLOT } from './inodes.ts';
 import type { Lookups } from './lookups.ts';
@@ -134,12 +135,14 @@ export class Context {
     return fd < 0 ? fd : this.statFd(fd);
   }
 
-  /** The inode behind a name of a directory, pinned and looked at; a name is one component, checked by the gate. */
-  lookUp(dirFd: number, dirSlot: number, name: number): number {
-    const result = statx(dirFd, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, this.#statAddress);
+  /** The inode behind a name (at `nameAt` of `names`) of a directory, pinned and looked at. The gate checked the name. */
+  lookUp(dirFd: number, dirSlot: number, names: Pick<Scratch, 'address'>, nameAt: number): number {
+    const { address } = names;
+    const result = statxName(dirFd, address, nameAt, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, this.#statAddress);
     if (result < 0) return result;
     const known = this.#findLooked();
     if (known !== 0) return known;
+    const name = address + nameAt;
     let fd = openat2(dirFd, name, this.#how);
     if (fd === -EMFILE && this.inodes.closeSome() > 0) fd = openat2(dirFd, name, this.#how);
     if (fd < 0) return fd === -EMFILE ? -ENFILE : fd;
@@ -191,6 +194,23 @@ export class Context {
     const slot = this.inodes.insert(device, u32[this.#stat + INO], u32[this.#stat + INO + 1], this.mode, fd);
     assert(slot === ROOT_SLOT, 'the root is not the first inode');
     this.inodes.pinToSession(slot);
+  }
+
+  /** Pins the handle at an offset of the request's fixed part: its slot, or 0. */
+  pinHandle(request: Request, offset: number): number {
+    const { view } = request.scratch;
+    const at = request.body + offset;
+    return this.handles.pin(view.getInt32(at, true), view.getInt32(at + 4, true));
+  }
+
+  /** Writes fuse_open_out for a new handle. */
+  writeOpenOut(scratch: Scratch, at: number, handle: number, openFlags: number): void {
+    const { u32 } = scratch;
+    const w = at >> 2;
+    u32[w] = handle;
+    u32[w + 1] = this.handles.generation(handle);
+    u32[w + 2] = openFlags;
+    u32[w + 3] = 0;
   }
 
   /** Opens the file behind a descriptor (O_PATH or not) anew. There is no name that could be swapped meanwhile. */

@@ -34,7 +34,7 @@ export class Directories {
 
   opendir(request: Request): number {
     const { lookups, inodes } = this.#context;
-    const slot = lookups.pin(request.nodeid);
+    const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
     const result = this.#open(request, slot);
     inodes.unpin(slot);
@@ -49,10 +49,7 @@ export class Directories {
     if (fd < 0) return fd;
     const handle = handles.add(fd, HANDLE_DIRECTORY);
     if (handle === 0) return -ENFILE;
-    const { view } = request.scratch;
-    OpenOut.set.fh(view, request.reply, handles.fh(handle));
-    OpenOut.set.openFlags(view, request.reply, policy.directoryFlags);
-    OpenOut.set.backingId(view, request.reply, 0);
+    this.#context.writeOpenOut(request.scratch, request.reply, handle, policy.directoryFlags);
     return OpenOut.bytes;
   }
 
@@ -66,9 +63,9 @@ export class Directories {
 
   #read(request: Request, plus: boolean): number {
     const { handles, lookups, inodes } = this.#context;
-    const dir = lookups.pin(request.nodeid);
+    const dir = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (dir === 0) return -ENOENT;
-    const handle = handles.pin(ReadIn.fh(request.scratch.view, request.body));
+    const handle = this.#context.pinHandle(request, ReadIn.offsets.fh);
     let result = -EBADF;
     if (handle !== 0) {
       if ((handles.flags(handle) & HANDLE_DIRECTORY) !== 0) result = this.#fill(request, handle, dir, plus);
@@ -159,7 +156,7 @@ export class Directories {
   /** Gives an entry its inode. Where that fails (gone, or no descriptor left) the guest gets the name alone. */
   #fillEntry(request: Request, handle: number, dir: number, nameAt: number, done: number): void {
     const context = this.#context;
-    const slot = context.lookUp(context.handles.fd(handle), dir, context.arena.address + nameAt);
+    const slot = context.lookUp(context.handles.fd(handle), dir, context.arena, nameAt);
     if (slot < 0) return;
     context.writeEntryOut(request.scratch, request.reply + done, slot);
     context.lookups.add(slot);

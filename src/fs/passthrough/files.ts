@@ -9,7 +9,6 @@ import {
   LseekIn,
   LseekOut,
   OpenIn,
-  OpenOut,
   ReadIn,
   ReleaseIn,
   WriteIn,
@@ -55,6 +54,11 @@ const FALLOCATE_MODES = 0x7f;
 const SEEK_END = 2;
 const SEEK_HOLE = 4;
 
+// What #transfer does.
+const READ = 0;
+const WRITE = 1;
+const APPEND = 2;
+
 export class Files {
   readonly #context: Context;
   readonly #vectors: Vectors;
@@ -68,7 +72,7 @@ export class Files {
 
   open(request: Request): number {
     const { lookups, inodes } = this.#context;
-    const slot = lookups.pin(request.nodeid);
+    const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
     const result = this.#open(request, slot, OpenIn.flags(request.scratch.view, request.body), request.reply);
     inodes.unpin(slot);
@@ -92,16 +96,13 @@ export class Files {
     const { handles, policy } = this.#context;
     const handle = handles.add(fd, (guestFlags & O_APPEND) !== 0 ? HANDLE_APPEND : 0);
     if (handle === 0) return -ENFILE;
-    const { view } = request.scratch;
-    OpenOut.set.fh(view, out, handles.fh(handle));
-    OpenOut.set.openFlags(view, out, policy.fileFlags);
-    OpenOut.set.backingId(view, out, 0);
+    this.#context.writeOpenOut(request.scratch, out, handle, policy.fileFlags);
     return OPEN_OUT_BYTES;
   }
 
   create(request: Request): number {
     const context = this.#context;
-    const dir = context.lookups.pin(request.nodeid);
+    const dir = context.lookups.pin(request.nodeidLo, request.nodeidHi);
     if (dir === 0) return -ENOENT;
     const dirFd = context.inodes.fd(dir);
     const result = dirFd < 0 ? dirFd : this.#create(request, dirFd, dir);
@@ -123,7 +124,7 @@ export class Files {
     // Somebody else created it meanwhile. It may be anything, so it is opened as any known inode is.
     const exists = fd === -EEXIST && (guestFlags & O_EXCL) === 0;
     if (fd < 0 && !exists) return fd === -EMFILE ? -ENFILE : fd;
-    const slot = exists ? context.lookUp(dirFd, dir, name) : context.lookUpOpen(fd, dir);
+    const slot = exists ? context.lookUp(dirFd, dir, request.scratch, request.name) : context.lookUpOpen(fd, dir);
     if (slot < 0) {
       if (!exists) close(fd);
       return slot;
@@ -136,10 +137,10 @@ export class Files {
     return opened < 0 ? opened : ENTRY_OUT_BYTES + OPEN_OUT_BYTES;
   }
 
-  /** The pinned handle of a file, or 0. */
-  #pinFile(fh: number): number {
+  /** The pinned handle of a file, from an offset of the fixed part, or 0. */
+  #pinFile(request: Request, offset: number): number {
     const { handles } = this.#context;
-    const handle = handles.pin(fh);
+    const handle = this.#context.pinHandle(request, offset);
     if (handle === 0 || (handles.flags(handle) & HANDLE_DIRECTORY) === 0) return handle;
     handles.unpin(handle);
     return 0;
@@ -147,45 +148,29 @@ export class Files {
 
   read(request: Request): number {
     const { view } = request.scratch;
-    const offset = ReadIn.offset(view, request.body);
     const size = Math.min(ReadIn.size(view, request.body), request.dataBytes);
+    if (!isOffset(view, request.body + ReadIn.offsets.offset)) return -EINVAL;
     const { handles } = this.#context;
-    const handle = this.#pinFile(ReadIn.fh(view, request.body));
+    const handle = this.#pinFile(request, ReadIn.offsets.fh);
     if (handle === 0) return -EBADF;
-    const result = Number.isSafeInteger(offset + size)
-      ? this.#read(handles.fd(handle), request, offset, size)
-      : -EINVAL;
+    const result = this.#transfer(request, handles.fd(handle), size, READ);
     handles.unpin(handle);
     return result;
   }
 
-  #read(fd: number, request: Request, offset: number, size: number): number {
-    const vectors = this.#vectors;
-    let done = 0;
-    while (done < size) {
-      const count = vectors.fill(request.data, request.dataFrom + done, size - done);
-      const result = preadv(fd, vectors.address, count, offset + done);
-      if (result < 0) return done > 0 ? done : result;
-      done += result;
-      if (result < vectors.bytes) break;
-    }
-    return done;
-  }
-
   write(request: Request): number {
     const { view } = request.scratch;
-    const offset = WriteIn.offset(view, request.body);
-    const size = WriteIn.size(view, request.body);
-    if (size !== request.dataBytes || !Number.isSafeInteger(offset + size)) return -EINVAL;
+    const { body } = request;
+    if (WriteIn.size(view, body) !== request.dataBytes) return -EINVAL;
+    if (!isOffset(view, body + WriteIn.offsets.offset)) return -EINVAL;
     const { handles } = this.#context;
-    const handle = this.#pinFile(WriteIn.fh(view, request.body));
+    const handle = this.#pinFile(request, WriteIn.offsets.fh);
     if (handle === 0) return -EBADF;
     // The descriptor itself never appends: pages that the guest's cache writes back belong where they came from, even
     // when the handle that it uses for them was opened with O_APPEND. A program's own write goes to the host's end.
-    const append =
-      (handles.flags(handle) & HANDLE_APPEND) !== 0 &&
-      (WriteIn.writeFlags(view, request.body) & flags.WRITE_IN.CACHE) === 0;
-    const done = this.#write(handles.fd(handle), request, offset, append);
+    const appends = (handles.flags(handle) & HANDLE_APPEND) !== 0;
+    const cached = (WriteIn.writeFlags(view, body) & flags.WRITE_IN.CACHE) !== 0;
+    const done = this.#transfer(request, handles.fd(handle), request.dataBytes, appends && !cached ? APPEND : WRITE);
     handles.unpin(handle);
     if (done < 0) return done;
     WriteOut.set.size(view, request.reply, done);
@@ -193,31 +178,42 @@ export class Files {
     return WriteOut.bytes;
   }
 
-  #write(fd: number, request: Request, offset: number, append: boolean): number {
+  /** Moves file data between the file and guest memory; READ and WRITE have their offset at the same place. */
+  #transfer(request: Request, fd: number, size: number, direction: number): number {
+    const { view } = request.scratch;
     const vectors = this.#vectors;
-    const size = request.dataBytes;
+    const offsetAt = request.body + ReadIn.offsets.offset;
+    let lo = view.getInt32(offsetAt, true);
+    let hi = view.getInt32(offsetAt + 4, true);
     let done = 0;
     while (done < size) {
       const count = vectors.fill(request.data, request.dataFrom + done, size - done);
-      const result = append
-        ? pwritev2(fd, vectors.address, count, offset + done, RWF_APPEND)
-        : pwritev(fd, vectors.address, count, offset + done);
+      const result =
+        direction === READ
+          ? preadv(fd, vectors.address, count, lo, hi)
+          : direction === WRITE
+            ? pwritev(fd, vectors.address, count, lo, hi)
+            : pwritev2(fd, vectors.address, count, lo, hi, RWF_APPEND);
       if (result < 0) return done > 0 ? done : result;
       done += result;
       if (result < vectors.bytes) break;
+      const carry = (lo >>> 0) + result > 0xffffffff;
+      lo = (lo + result) | 0;
+      if (carry) hi += 1;
     }
     return done;
   }
 
   release(request: Request): number {
-    const released = this.#context.handles.release(ReleaseIn.fh(request.scratch.view, request.body));
-    return released ? 0 : -EBADF;
+    const { view } = request.scratch;
+    const at = request.body + ReleaseIn.offsets.fh;
+    return this.#context.handles.release(view.getInt32(at, true), view.getInt32(at + 4, true)) ? 0 : -EBADF;
   }
 
   /** As close(2) of one of several descriptors: a file system that reports write errors on close reports them here. */
   flush(request: Request): number {
     const { handles } = this.#context;
-    const handle = this.#pinFile(FlushIn.fh(request.scratch.view, request.body));
+    const handle = this.#pinFile(request, FlushIn.offsets.fh);
     if (handle === 0) return -EBADF;
     const copy = duplicate(handles.fd(handle));
     const result = copy < 0 ? copy : close(copy);
@@ -229,7 +225,7 @@ export class Files {
   fsync(request: Request): number {
     const { handles } = this.#context;
     const { view } = request.scratch;
-    const handle = handles.pin(FsyncIn.fh(view, request.body));
+    const handle = this.#context.pinHandle(request, FsyncIn.offsets.fh);
     if (handle === 0) return -EBADF;
     const dataOnly = (FsyncIn.fsyncFlags(view, request.body) & flags.FSYNC_IN.FDATASYNC) !== 0;
     const result = dataOnly ? fdatasync(handles.fd(handle)) : fsync(handles.fd(handle));
@@ -246,7 +242,7 @@ export class Files {
     if ((mode & ~FALLOCATE_MODES) !== 0) return -EOPNOTSUPP;
     if (!Number.isSafeInteger(offset + length)) return -EINVAL;
     const { handles } = this.#context;
-    const handle = this.#pinFile(FallocateIn.fh(view, body));
+    const handle = this.#pinFile(request, FallocateIn.offsets.fh);
     if (handle === 0) return -EBADF;
     const result = fallocate(handles.fd(handle), mode, offset, length);
     handles.unpin(handle);
@@ -260,7 +256,7 @@ export class Files {
     const whence = LseekIn.whence(view, body);
     if (whence < SEEK_END || whence > SEEK_HOLE) return -EINVAL;
     const { handles } = this.#context;
-    const handle = this.#pinFile(LseekIn.fh(view, body));
+    const handle = this.#pinFile(request, LseekIn.offsets.fh);
     if (handle === 0) return -EBADF;
     const offset = (body + LseekIn.offsets.offset) >> 2;
     const result = lseek(handles.fd(handle), u32[offset], u32[offset + 1], whence);
@@ -270,4 +266,10 @@ export class Files {
     u32[(reply >> 2) + 1] = seekPosition[1];
     return LseekOut.bytes;
   }
+}
+
+/** Whether the 64 bits at `at` are an offset with room above it: what the host's off_t takes. */
+function isOffset(view: DataView, at: number): boolean {
+  const hi = view.getInt32(at + 4, true);
+  return hi >= 0 && hi < 0x7fffffff;
 }

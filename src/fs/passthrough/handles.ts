@@ -71,21 +71,21 @@ export class Handles {
     return slot;
   }
 
-  /** The handle as the guest gets it. */
-  fh(slot: number): number {
-    return slot + (this.#records[slot * RECORD_WORDS + TAG] >>> 4) * 0x1_0000_0000;
+  /** The high word of the handle as the guest gets it; the low word is the slot. */
+  generation(slot: number): number {
+    return this.#records[slot * RECORD_WORDS + TAG] >>> 4;
   }
 
   /** Pins a handle: the slot, or 0 when this session has no such handle. */
-  pin(fh: number): number {
-    const slot = fh >>> 0;
+  pin(fhLo: number, fhHi: number): number {
+    const slot = fhLo;
     const records = this.#records;
     const at = slot * RECORD_WORDS;
-    if (slot === 0 || at >= records.length) return 0;
+    if (slot <= 0 || at >= records.length) return 0;
     for (let refs = Atomics.load(records, at + REFS); refs !== 0; ) {
       const found = Atomics.compareExchange(records, at + REFS, refs, refs + 1);
       if (found === refs) {
-        if (records[at + TAG] >>> 4 === Math.floor(fh / 0x1_0000_0000)) return slot;
+        if (records[at + TAG] >>> 4 === fhHi) return slot;
         this.unpin(slot);
         return 0;
       }
@@ -120,10 +120,10 @@ export class Handles {
   }
 
   /** RELEASE: false when this session has no such handle (any more). */
-  release(fh: number): boolean {
-    const slot = this.pin(fh);
+  release(fhLo: number, fhHi: number): boolean {
+    const slot = this.pin(fhLo, fhHi);
     if (slot === 0) return false;
-    const closed = this.#closeOnce(slot, Math.floor(fh / 0x1_0000_0000));
+    const closed = this.#closeOnce(slot, fhHi);
     this.unpin(slot);
     return closed;
   }
@@ -142,7 +142,7 @@ export class Handles {
 
   releaseAll(): void {
     for (let slot = 1; slot < this.#slots.end; slot += 1) {
-      if (Atomics.load(this.#records, slot * RECORD_WORDS + REFS) > 0) this.release(this.fh(slot));
+      if (Atomics.load(this.#records, slot * RECORD_WORDS + REFS) > 0) this.release(slot, this.generation(slot));
     }
   }
 

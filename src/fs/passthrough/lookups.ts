@@ -26,10 +26,9 @@ export class Lookups {
   }
 
   /** Pins the inode of a node id; the slot, or 0 when this session was never given it, or forgot it. */
-  pin(nodeid: number): number {
-    const slot = nodeid >>> 0;
-    const generation = Math.floor(nodeid / 0x1_0000_0000);
-    if (slot === 0 || slot >= this.#counts.length || !this.#inodes.pin(slot, generation)) return 0;
+  pin(nodeidLo: number, nodeidHi: number): number {
+    const slot = nodeidLo;
+    if (slot <= 0 || slot >= this.#counts.length || !this.#inodes.pin(slot, nodeidHi)) return 0;
     if (this.#counts[slot] > 0 || slot === ROOT_SLOT) return slot;
     this.#inodes.unpin(slot);
     return 0;
@@ -51,8 +50,8 @@ export class Lookups {
   }
 
   /** FORGET. A count beyond what was given, or an inode that was not, costs nobody but this guest. */
-  forget(nodeid: number, count: number): void {
-    const slot = this.pin(nodeid);
+  forget(nodeidLo: number, nodeidHi: number, count: number): void {
+    const slot = this.pin(nodeidLo, nodeidHi);
     if (slot === 0) return;
     if (slot !== ROOT_SLOT) this.#subtract(slot, count);
     this.#inodes.unpin(slot);

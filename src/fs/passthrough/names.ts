@@ -40,7 +40,7 @@ export class Names {
 
   lookup(request: Request): number {
     const { lookups, inodes } = this.#context;
-    const dir = lookups.pin(request.nodeid);
+    const dir = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (dir === 0) return -ENOENT;
     const dirFd = inodes.fd(dir);
     const result = dirFd < 0 ? dirFd : this.#replyEntry(request, dirFd, dir);
@@ -51,7 +51,7 @@ export class Names {
   /** Looks the request's name up in a directory and replies with its entry, which then counts as given. */
   #replyEntry(request: Request, dirFd: number, dir: number): number {
     const context = this.#context;
-    const slot = context.lookUp(dirFd, dir, request.scratch.address + request.name);
+    const slot = context.lookUp(dirFd, dir, request.scratch, request.name);
     if (slot < 0) return slot;
     context.writeEntryOut(request.scratch, request.reply, slot);
     context.lookups.add(slot);
@@ -59,7 +59,8 @@ export class Names {
   }
 
   forget(request: Request): number {
-    this.#context.lookups.forget(request.nodeid, ForgetIn.nlookup(request.scratch.view, request.body));
+    const count = ForgetIn.nlookup(request.scratch.view, request.body);
+    this.#context.lookups.forget(request.nodeidLo, request.nodeidHi, count);
     return 0;
   }
 
@@ -71,14 +72,16 @@ export class Names {
     if (count > request.dataBytes / ForgetOne.bytes) return -EINVAL;
     for (let i = 0; i < count; i += 1) {
       const at = first + i * ForgetOne.bytes;
-      this.#context.lookups.forget(ForgetOne.nodeid(view, at), ForgetOne.nlookup(view, at));
+      const lo = view.getInt32(at, true);
+      const hi = view.getInt32(at + 4, true);
+      this.#context.lookups.forget(lo, hi, ForgetOne.nlookup(view, at));
     }
     return 0;
   }
 
   readlink(request: Request): number {
     const { lookups, inodes, empty } = this.#context;
-    const slot = lookups.pin(request.nodeid);
+    const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
     const fd = inodes.fd(slot);
     const room = Math.min(request.replyRoom, 4096);
@@ -92,7 +95,7 @@ export class Names {
   /** MKNOD, MKDIR, SYMLINK: creates a name as the guest's user, then replies with its entry. */
   make(request: Request): number {
     const context = this.#context;
-    const dir = context.lookups.pin(request.nodeid);
+    const dir = context.lookups.pin(request.nodeidLo, request.nodeidHi);
     if (dir === 0) return -ENOENT;
     const dirFd = context.inodes.fd(dir);
     let result = dirFd;
@@ -116,7 +119,7 @@ export class Names {
 
   #remove(request: Request, flags: number): number {
     const { lookups, inodes } = this.#context;
-    const dir = lookups.pin(request.nodeid);
+    const dir = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (dir === 0) return -ENOENT;
     const dirFd = inodes.fd(dir);
     const result = dirFd < 0 ? dirFd : unlinkat(dirFd, request.scratch.address + request.name, flags);
@@ -125,21 +128,21 @@ export class Names {
   }
 
   rename(request: Request): number {
-    return this.#rename(request, RenameIn.newdir(request.scratch.view, request.body), 0);
+    return this.#rename(request, RenameIn.offsets.newdir, 0);
   }
 
   rename2(request: Request): number {
     const { view } = request.scratch;
     const flags = Rename2In.flags(view, request.body);
     if ((flags & ~RENAME_FLAGS) !== 0) return -EINVAL;
-    return this.#rename(request, Rename2In.newdir(view, request.body), flags);
+    return this.#rename(request, Rename2In.offsets.newdir, flags);
   }
 
-  #rename(request: Request, newNodeid: number, flags: number): number {
+  #rename(request: Request, newdirOffset: number, flags: number): number {
     const { lookups, inodes } = this.#context;
-    const oldDir = lookups.pin(request.nodeid);
+    const oldDir = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (oldDir === 0) return -ENOENT;
-    const newDir = lookups.pin(newNodeid);
+    const newDir = this.#pinAt(request, newdirOffset);
     let result = -ENOENT;
     if (newDir !== 0) {
       const { address } = request.scratch;
@@ -153,11 +156,18 @@ export class Names {
     return result;
   }
 
+  /** Pins the inode of a node id in the fixed part. */
+  #pinAt(request: Request, offset: number): number {
+    const { view } = request.scratch;
+    const at = request.body + offset;
+    return this.#context.lookups.pin(view.getInt32(at, true), view.getInt32(at + 4, true));
+  }
+
   link(request: Request): number {
     const { lookups, inodes } = this.#context;
-    const slot = lookups.pin(LinkIn.oldnodeid(request.scratch.view, request.body));
+    const slot = this.#pinAt(request, LinkIn.offsets.oldnodeid);
     if (slot === 0) return -ENOENT;
-    const dir = lookups.pin(request.nodeid);
+    const dir = lookups.pin(request.nodeidLo, request.nodeidHi);
     let result = -ENOENT;
     if (dir !== 0) {
       result = this.#link(request, slot, dir);

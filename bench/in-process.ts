@@ -1,0 +1,93 @@
+/** The daemon's request path without threads, sockets or a guest: a gate over a real directory, fed by hand. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { cachePolicy } from '../src/coherence/index.ts';
+import { closeExport, openExport, openSession, openWorker } from '../src/fs/passthrough/index.ts';
+import { InHeader, OutHeader, opcodes } from '../src/fuse/index.ts';
+import { GuestMemory } from '../src/memory/index.ts';
+import { Counters, COUNTERS_BYTES, Gate, initOffer, SESSION_WORDS } from '../src/server/index.ts';
+import { Arena } from '../src/sys/index.ts';
+import { Chain } from '../src/virtio/index.ts';
+
+const RAM_BYTES = 4 << 20;
+const REPLY_AT = 2 << 20;
+
+export class InProcess {
+  readonly share = mkdtempSync(join(tmpdir(), 'virtiofs-bench-'));
+  /** The reply of the last request, from its header on. */
+  readonly reply: DataView;
+  readonly #ram = new Arena(RAM_BYTES);
+  readonly #memory = new GuestMemory();
+  readonly #chain = new Chain();
+  readonly #gate: Gate;
+  readonly #exported: ReturnType<typeof openExport>;
+  readonly #worker: ReturnType<typeof openWorker>;
+
+  constructor() {
+    const { address, buffer } = this.#ram;
+    this.#memory.add({ guestAddress: 0, sizeBytes: RAM_BYTES, userAddress: 0, hostAddress: address, buffer });
+    this.reply = new DataView(buffer, REPLY_AT);
+    this.#exported = openExport({ ...cachePolicy('auto'), sharedDir: this.share, readonly: false });
+    this.#worker = openWorker(this.#exported, openSession());
+    this.#gate = new Gate({
+      memory: this.#memory,
+      fileSystem: this.#worker,
+      session: new Int32Array(new SharedArrayBuffer(SESSION_WORDS * 4)),
+      counters: new Counters(new SharedArrayBuffer(COUNTERS_BYTES)),
+      offer: initOffer({ autoInvalidate: true }),
+      warn: (message) => process.stderr.write(`${message}\n`),
+    });
+    this.prepare(opcodes.INIT.code, 0, [7, 41, 0, 0xffffffff, 0, ...Array.from({ length: 11 }, () => 0)]);
+    this.serve();
+  }
+
+  /** Lays a request in guest memory: the words of its fixed part, then a name. `serve` then sends it, again and again. */
+  prepare(opcode: number, nodeid: number, body: readonly number[], name?: string): void {
+    const { view, u8 } = this.#ram;
+    const nameBytes = name === undefined ? new Uint8Array(0) : new TextEncoder().encode(`${name}\0`);
+    const length = InHeader.bytes + body.length * 4 + nameBytes.length;
+    u8.fill(0, 0, length);
+    InHeader.set.len(view, 0, length);
+    InHeader.set.opcode(view, 0, opcode);
+    InHeader.set.nodeid(view, 0, nodeid);
+    for (const [i, word] of body.entries()) view.setUint32(InHeader.bytes + i * 4, word, true);
+    u8.set(nameBytes, InHeader.bytes + body.length * 4);
+    this.#chain.readable.clear();
+    this.#chain.writable.clear();
+    this.#memory.append(this.#chain.readable, 0, length);
+    this.#memory.append(this.#chain.writable, REPLY_AT, RAM_BYTES - REPLY_AT);
+  }
+
+  /** The bytes of the reply. */
+  serve(): number {
+    return this.#gate.serve(this.#chain, false);
+  }
+
+  /** Sends a request once and expects it to succeed. */
+  expect(opcode: number, nodeid: number, body: readonly number[], name?: string): void {
+    this.prepare(opcode, nodeid, body, name);
+    this.serve();
+    const error = OutHeader.error(this.reply, 0);
+    if (error !== 0) throw new Error(`opcode ${opcode} on ${name ?? nodeid}: ${error}`);
+  }
+
+  /** LOOKUP in the root; the node id. */
+  lookup(name: string): number {
+    this.expect(opcodes.LOOKUP.code, 1, [], name);
+    return this.reply.getUint32(OutHeader.bytes, true);
+  }
+
+  /** OPEN for reading; the low word of the handle. */
+  open(nodeid: number): number {
+    this.expect(opcodes.OPEN.code, nodeid, [0, 0]);
+    return this.reply.getUint32(OutHeader.bytes, true);
+  }
+
+  close(): void {
+    this.#worker.reset();
+    closeExport(this.#exported);
+    rmSync(this.share, { recursive: true, force: true });
+  }
+}
