@@ -2,12 +2,10 @@
  * Runs the command line on a Node.js that is new enough: this one, or the one that was installed with the package.
  * Plain JavaScript that Node.js 18 can read.
  */
-import { spawn } from 'node:child_process';
 import { existsSync, realpathSync, statSync } from 'node:fs';
 import module from 'node:module';
 import { constants, homedir } from 'node:os';
 import { join } from 'node:path';
-import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
 
 /** The first release whose node:ffi calls without a wrapper and without a flag. */
@@ -85,11 +83,14 @@ export function passedDescriptors(args) {
  * @param {readonly number[]} descriptors
  * @param {NodeJS.ProcessEnv} env
  */
-function become(node, args, descriptors, env) {
+async function become(node, args, descriptors, env) {
   if (typeof process.execve === 'function' && descriptors.length === 0) {
     // Announces itself as experimental on the next tick, which does not come.
     process.execve(node, [node, ...args], env);
   }
+  // Only here: these modules would cost every start 4 ms.
+  const { spawn } = await import('node:child_process');
+  const { isatty } = await import('node:tty');
   /** @type {(number | 'ignore')[]} */
   const stdio = [0, 1, 2];
   for (const fd of descriptors) {
@@ -132,7 +133,7 @@ export async function launch(args) {
   if ('node' in found) {
     const env = cache === undefined ? process.env : { ...process.env, NODE_COMPILE_CACHE: cache };
     const script = fileURLToPath(new URL('virtiofs.js', import.meta.url));
-    become(found.node, [...FLAGS, script, ...args], passedDescriptors(args), env);
+    await become(found.node, [...FLAGS, script, ...args], passedDescriptors(args), env);
     return;
   }
   process.stderr.write(

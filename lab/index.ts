@@ -18,6 +18,7 @@ export { type Daemon, type DaemonOptions, ownDaemon, type ProcessEnd, startDaemo
 export { LabError, messageOf } from './errors.ts';
 export { type GuestRootOptions, writeGuestRoot } from './guest-root.ts';
 export { findBusybox, findKernel, findQemu, hostQemu, type Kernel, OLDEST_QEMU, type Qemu } from './host.ts';
+export { type Inspection, inspect } from './inspect.ts';
 export type { RunOptions, RunResult } from './lane.ts';
 export type { Share } from './machine.ts';
 export { type Progress, progressTo, silent } from './progress.ts';

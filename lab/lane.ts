@@ -19,9 +19,9 @@ export interface RunOptions {
   readonly timeoutMs?: number;
   /** Standard input; none by default. */
   readonly stdin?: string | Uint8Array | Readable;
-  /** Output as it comes. What is given here is not collected. */
-  readonly onStdout?: (bytes: Buffer) => void;
-  readonly onStderr?: (bytes: Buffer) => void;
+  /** Output as it comes; it is not collected then. The guest waits while a returned promise is pending. */
+  readonly onStdout?: (bytes: Buffer) => void | Promise<void>;
+  readonly onStderr?: (bytes: Buffer) => void | Promise<void>;
 }
 
 /** Finds the end of a command's output in a stream: a NUL, the token, a blank, digits, a newline. */
@@ -58,9 +58,22 @@ export class Trailer {
   }
 }
 
+/** Takes output: into a list, or to a function, at whose pace the stream then flows. */
+function taker(stream: Readable, list: Buffer[], to: RunOptions['onStdout']): (bytes: Buffer) => void {
+  if (to === undefined) return (bytes) => void list.push(bytes);
+  return (bytes) => {
+    const pending = to(bytes);
+    if (pending === undefined) return;
+    stream.pause();
+    const resume = (): void => void stream.resume();
+    pending.then(resume, resume);
+  };
+}
+
 /** The host's half of one lane: see guest-init.ts for the other. */
 export class Lane {
   readonly #io: Duplex;
+  readonly #err: Readable;
   readonly #inPath: string;
   #onIo: (bytes: Buffer) => void = () => {};
   #onErr: (bytes: Buffer) => void = () => {};
@@ -70,6 +83,7 @@ export class Lane {
   /** @param inPath the socket of the port that carries standard input. */
   constructor(io: Duplex, err: Readable, inPath: string) {
     this.#io = io;
+    this.#err = err;
     this.#inPath = inPath;
     io.on('data', (bytes: Buffer) => this.#onIo(bytes));
     err.on('data', (bytes: Buffer) => this.#onErr(bytes));
@@ -103,8 +117,8 @@ export class Lane {
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     const ended = [Promise.withResolvers<number>(), Promise.withResolvers<number>()] as const;
-    const out = new Trailer(token, options.onStdout ?? ((bytes) => stdout.push(bytes)), ended[0].resolve);
-    const err = new Trailer(token, options.onStderr ?? ((bytes) => stderr.push(bytes)), ended[1].resolve);
+    const out = new Trailer(token, taker(this.#io, stdout, options.onStdout), ended[0].resolve);
+    const err = new Trailer(token, taker(this.#err, stderr, options.onStderr), ended[1].resolve);
     this.#onIo = (bytes) => out.push(bytes);
     this.#onErr = (bytes) => err.push(bytes);
     const stopInput = options.stdin === undefined ? () => {} : await this.#feed(options.stdin);

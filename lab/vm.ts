@@ -340,7 +340,7 @@ async function makePlan(options: BootOptions, folder: string): Promise<Plan> {
   }
   const inputPath = (lane: number): string => join(folder, `in${lane}`);
   const args = machineArguments({
-    ...{ accel, lanes, shares, inputPath, initramfsPath, kernelPath: kernel.path },
+    ...{ accel, lanes, shares, inputPath, initramfsPath, kernelPath: kernel.path, qemuVersion: qemu.version },
     memoryMiB: options.memoryMiB ?? 512,
     cpus: options.cpus ?? 1,
     kernelArguments: kernelArguments(options.rootTag, options.kernelArguments ?? ''),

@@ -119,6 +119,9 @@ test('a file that only its own test imports is dead, workers and tests are not',
     'src/core/lost.test.ts': "import './lost.ts';\n",
     'src/core/index.ts': "new Worker(new URL('./worker.ts', import.meta.url));\n",
     'src/core/worker.ts': '',
+    'src/core/testing.ts': '',
+    'src/core/index.test.ts': "import './testing.ts';\n",
+    'bench/reads.ts': '',
     'src/nowhere.ts': '',
   };
   assert.deepEqual(breaches(files), [

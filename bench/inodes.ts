@@ -1,0 +1,48 @@
+/**
+ * What known inodes cost: `npm run bench:inodes -- [COUNT]`. Makes so many files (a million by default), has the daemon's
+ * request path look all of them up, and shows memory, descriptors and the time of a LOOKUP as the table grows.
+ */
+import { closeSync, mkdirSync, openSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { opcodes } from '../src/fuse/index.ts';
+import { InProcess } from './in-process.ts';
+
+const COUNT = Number(process.argv[2] ?? 1_000_000);
+const FILES_PER_DIRECTORY = 1000;
+
+const daemon = new InProcess();
+const directories = Math.ceil(COUNT / FILES_PER_DIRECTORY);
+for (let d = 0; d < directories; d += 1) {
+  mkdirSync(join(daemon.share, `${d}`));
+  for (let f = 0; f < FILES_PER_DIRECTORY; f += 1) closeSync(openSync(join(daemon.share, `${d}`, `${f}`), 'wx'));
+}
+
+const descriptors = (): number => readdirSync('/proc/self/fd').length;
+const resident = (): number => process.memoryUsage.rss();
+const row = (...cells: (string | number)[]): void =>
+  console.log(cells.map((cell) => String(cell).padStart(14)).join(''));
+
+row('inodes', 'RSS MiB', 'bytes/inode', 'descriptors', 'first, us', 'again, us');
+const before = resident();
+row(1, (before / 2 ** 20).toFixed(1), '', descriptors(), '', '');
+let known = 0;
+let next = 1;
+for (let d = 0; d < directories; d += 1) {
+  const nodeid = daemon.lookup(`${d}`);
+  const start = performance.now();
+  for (let f = 0; f < FILES_PER_DIRECTORY; f += 1) daemon.expect(opcodes.LOOKUP.code, nodeid, [], `${f}`);
+  const first = ((performance.now() - start) * 1000) / FILES_PER_DIRECTORY;
+  known += 1 + FILES_PER_DIRECTORY;
+  if (d + 1 < next && d + 1 < directories) continue;
+  next *= 4;
+  const restart = performance.now();
+  for (let f = 0; f < FILES_PER_DIRECTORY; f += 1) daemon.expect(opcodes.LOOKUP.code, nodeid, [], `${f}`);
+  const again = ((performance.now() - restart) * 1000) / FILES_PER_DIRECTORY;
+  const rss = resident();
+  const each = ((rss - before) / known).toFixed(1);
+  row(known, (rss / 2 ** 20).toFixed(1), each, descriptors(), first.toFixed(1), again.toFixed(1));
+}
+const start = performance.now();
+daemon.close();
+console.log(`forgotten and removed in ${((performance.now() - start) / 1000).toFixed(1)} s`);
