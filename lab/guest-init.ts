@@ -69,12 +69,12 @@ lane() {
   done
 }
 
-number=0
-while [ "$number" -lt ${lanes} ]; do
-  lane "$number" &
-  number=$((number + 1))
-done
+# All lanes at once. Not with &: what a shell puts into the background ignores Ctrl-C, and so would all its children.
+serve() {
+  if [ "$1" -eq 0 ]; then lane 0; else lane "$1" | serve $(($1 - 1)); fi
+}
+
 # Process 1 must not end, and takes the exit codes of orphans.
-while :; do wait; usleep 100000; done
+while :; do serve ${lanes - 1}; usleep 100000; done
 `;
 }

@@ -170,8 +170,8 @@ export class Vm {
    * @throws GuestError when the time is over or the guest is; a bad exit code is a result.
    */
   async run(script: string, options: RunOptions = {}): Promise<RunResult> {
-    const lane = await this.#lane();
     const limitMs = options.timeoutMs ?? RUN_LIMIT_MS;
+    const lane = await this.#lane(limitMs);
     try {
       const result = await this.#within(
         limitMs,
@@ -209,7 +209,7 @@ export class Vm {
 
   /** Lets the guest reboot itself (orderly for its devices), and waits until it is there again. */
   async reboot(limitMs = BOOT_LIMIT_MS): Promise<void> {
-    const lane = await this.#lane();
+    const lane = await this.#lane(limitMs);
     this.#expectRestart();
     lane.run('reboot -f', {}).catch(() => {});
     for (const each of this.#lanes) each.reset();
@@ -260,13 +260,20 @@ export class Vm {
     for (const lane of this.#lanes) lane.reset();
   }
 
-  #lane(): Promise<Lane> {
+  /** A lane that is free, or gets free within the limit. */
+  async #lane(limitMs: number): Promise<Lane> {
     const lane = this.#idle.shift();
-    if (lane !== undefined) return Promise.resolve(lane);
-    if (this.#ended !== undefined) return this.#failed.promise;
-    if (this.#stuck === this.#lanes.length)
-      return Promise.reject(this.#error('BUSY', 'earlier commands never ended in the guest'));
-    return Promise.race([new Promise<Lane>((resolve) => this.#queue.push(resolve)), this.#failed.promise]);
+    if (lane !== undefined) return lane;
+    if (this.#stuck === this.#lanes.length) throw this.#error('BUSY', 'earlier commands never ended in the guest');
+    const free = Promise.withResolvers<Lane>();
+    this.#queue.push(free.resolve);
+    try {
+      return await this.#within(limitMs, 'the guest took no command', free.promise);
+    } catch (error) {
+      const place = this.#queue.indexOf(free.resolve);
+      if (place >= 0) this.#queue.splice(place, 1);
+      throw error;
+    }
   }
 
   #release(lane: Lane): void {

@@ -1,14 +1,18 @@
 /** The daemon as users have it, for tests: `virtiofs serve` in a process of its own, with a temporary directory. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, watch } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { after, afterEach, beforeEach } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
 
 const MAIN = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url));
 const READY = 'Waiting for vhost-user socket connection...\n';
 const END_LIMIT_MS = 10_000;
+/** No test waits longer for anything. */
+const SILENCE_LIMIT_MS = 30_000;
 
 export interface DaemonEnd {
   readonly code: number | null;
@@ -35,6 +39,7 @@ export class TestDaemon {
   readonly ended: Promise<DaemonEnd>;
   readonly #folder: string;
   #listeners: (() => void)[] = [];
+  readonly #watchdog: Watchdog;
 
   private constructor(options: DaemonOptions) {
     this.#folder = mkdtempSync(join(tmpdir(), 'virtiofs-test-'));
@@ -50,7 +55,11 @@ export class TestDaemon {
       this.said += text;
       for (const listener of this.#listeners.splice(0)) listener();
     });
-    this.ended = once(this.process, 'close').then(([code, signal]) => ({ code, signal }));
+    this.#watchdog = new Watchdog(this.process.pid ?? 0);
+    this.ended = once(this.process, 'close').then(([code, signal]) => {
+      this.#watchdog.stop();
+      return { code, signal };
+    });
   }
 
   /** Starts a daemon and waits until it takes connections. */
@@ -67,6 +76,11 @@ export class TestDaemon {
 
   get socketPath(): string {
     return this.socketPaths[0];
+  }
+
+  /** A test that starts, or a step of a long one: from now on it is given its full time. */
+  watched(): void {
+    this.#watchdog.reset();
   }
 
   /** Waits until the daemon has said `text`, from `from` on. Rejects when it ends first. */
@@ -87,6 +101,23 @@ export class TestDaemon {
     await this.hears('handles ', from);
     const line = this.said.slice(from).match(/^inodes .*$/m)?.[0] ?? '';
     return Object.fromEntries(line.split(', ').map((each) => [each.split(' ')[0], Number(each.split(' ')[1])]));
+  }
+
+  /** Waits until a socket in the daemon's own folder is gone: the session on it has ended. */
+  gone(socketPath: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const watcher = watch(this.#folder, () => look());
+      const deadline = setTimeout(() => end(() => reject(new Error(`${socketPath} is still there`))), END_LIMIT_MS);
+      const end = (settle: () => void): void => {
+        clearTimeout(deadline);
+        watcher.close();
+        settle();
+      };
+      const look = (): void => {
+        if (!existsSync(socketPath)) end(resolve);
+      };
+      look();
+    });
   }
 
   /** Descriptors that the process has open. */
@@ -117,5 +148,58 @@ function openFolders(folder: string | Buffer): void {
   for (const entry of readdirSync(folder, { withFileTypes: true, encoding: 'buffer' })) {
     // As bytes: names need not be UTF-8.
     if (entry.isDirectory()) openFolders(Buffer.concat([Buffer.from(folder), Buffer.from('/'), entry.name]));
+  }
+}
+
+/** One daemon for all tests of a file; after a test that failed the next one gets another. */
+export function commonDaemon(options: DaemonOptions): () => TestDaemon {
+  let daemon: TestDaemon | undefined;
+  beforeEach(async () => {
+    daemon?.watched();
+    daemon ??= await TestDaemon.start(options);
+  });
+  afterEach(async (t) => {
+    if ('passed' in t && t.passed) return;
+    await daemon?.[Symbol.asyncDispose]();
+    daemon = undefined;
+  });
+  after(() => daemon?.[Symbol.asyncDispose]());
+  return () => {
+    if (daemon === undefined) throw new Error('the daemon has not been started');
+    return daemon;
+  };
+}
+
+/**
+ * Kills a process when nobody says for a while that all is well. A thread of its own: a guest waits for answers in system
+ * calls, in which no timer of its thread runs, and a daemon that does not answer at all would keep it there for ever.
+ */
+class Watchdog {
+  readonly #signs = new Int32Array(new SharedArrayBuffer(4));
+  readonly #worker: Worker;
+
+  constructor(pid: number) {
+    const program = `
+      const { pid, signs, limit } = require('node:worker_threads').workerData;
+      for (let seen = 0; seen >= 0; seen = Atomics.load(signs, 0)) {
+        if (Atomics.wait(signs, 0, seen, limit) !== 'timed-out') continue;
+        process.kill(pid, 'SIGKILL');
+        break;
+      }
+    `;
+    const workerData = { pid, signs: this.#signs, limit: SILENCE_LIMIT_MS };
+    this.#worker = new Worker(program, { eval: true, workerData });
+    this.#worker.unref();
+  }
+
+  /** All is well. */
+  reset(): void {
+    Atomics.add(this.#signs, 0, 1);
+    Atomics.notify(this.#signs, 0);
+  }
+
+  stop(): void {
+    Atomics.store(this.#signs, 0, -1);
+    Atomics.notify(this.#signs, 0);
   }
 }

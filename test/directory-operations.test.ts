@@ -12,11 +12,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, type TestContext, test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 
 import { EBADF, EINVAL, ENOTDIR } from '../src/core/index.ts';
 import { FsyncIn, OpenIn, OpenOut, opcodes } from '../src/fuse/index.ts';
-import { TestDaemon } from './daemon.ts';
+import { commonDaemon } from './daemon.ts';
 import { body, type Listed } from './fuse.ts';
 import { Mount, ownFolder, ROOT } from './mount.ts';
 
@@ -27,17 +27,13 @@ const DT_LNK = 10;
 /** The largest READDIR of a Linux guest with 1 MiB requests. */
 const MIB = 1024 * 1024;
 
-let daemon: TestDaemon;
-before(async () => {
-  daemon = await TestDaemon.start({ args: ['--stay', '--log-level', 'error'] });
-});
-after(() => daemon[Symbol.asyncDispose]());
+const daemon = commonDaemon({ args: ['--stay', '--log-level', 'error'] });
 
 /** A guest of its own for a test, and a directory of its own. */
 function enter(t: TestContext): { mount: Mount; path: string; nodeid: bigint } {
-  const mount = Mount.connect(daemon.socketPath);
+  const mount = Mount.connect(daemon().socketPath);
   t.after(() => mount.guest.close());
-  return { mount, ...ownFolder(daemon, mount) };
+  return { mount, ...ownFolder(daemon(), mount) };
 }
 
 /** Files with names of many lengths; their names, sorted. */
@@ -92,11 +88,11 @@ test('READDIRPLUS gives every name of a large directory once, with the attribute
   }
   const known = listed.map((each) => each.entry?.nodeid ?? 0n).filter((each) => each !== 0n);
   assert.equal(new Set(known).size, ENTRIES);
-  assert.equal((await daemon.gauges()).inodes, ENTRIES + 2);
+  assert.equal((await daemon().gauges()).inodes, ENTRIES + 2);
   for (let i = 0; i < known.length; i += 500) {
     mount.batchForget(...known.slice(i, i + 500).map((each) => ({ nodeid: each, nlookup: 1 })));
   }
-  assert.equal((await daemon.gauges()).inodes, 2, 'the root and the directory');
+  assert.equal((await daemon().gauges()).inodes, 2, 'the root and the directory');
 });
 
 test('a listing goes on from any cookie, forwards and backwards, with another handle too', (t) => {

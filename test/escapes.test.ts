@@ -14,22 +14,18 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
-import { after, before, type TestContext, test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 
 import { EINVAL, ELOOP, ENOENT, ENOTDIR, EXDEV } from '../src/core/index.ts';
-import { flags, LinkIn, opcodes, ReadIn, RenameIn, WriteIn } from '../src/fuse/index.ts';
+import { flags, LinkIn, opcodes, RenameIn } from '../src/fuse/index.ts';
 import { O_RDONLY, O_RDWR } from '../src/sys/index.ts';
-import { TestDaemon } from './daemon.ts';
+import { commonDaemon } from './daemon.ts';
 import { body, bytesOf, concat, name } from './fuse.ts';
 import { Mount, ownFolder, ROOT } from './mount.ts';
 
 const SECRET = 'outside';
 
-let daemon: TestDaemon;
-before(async () => {
-  daemon = await TestDaemon.start({ args: ['--stay', '--log-level', 'error'] });
-});
-after(() => daemon[Symbol.asyncDispose]());
+const daemon = commonDaemon({ args: ['--stay', '--log-level', 'error'] });
 
 interface Scene {
   readonly mount: Mount;
@@ -41,10 +37,10 @@ interface Scene {
 }
 
 function enter(t: TestContext): Scene {
-  const mount = Mount.connect(daemon.socketPath);
+  const mount = Mount.connect(daemon().socketPath);
   t.after(() => mount.guest.close());
-  const own = ownFolder(daemon, mount);
-  const outside = join(daemon.share, '..', basename(own.path));
+  const own = ownFolder(daemon(), mount);
+  const outside = join(daemon().share, '..', basename(own.path));
   mkdirSync(outside);
   writeFileSync(join(outside, 'secret'), SECRET);
   return { mount, outside, ...own };

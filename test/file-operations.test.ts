@@ -10,16 +10,15 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
-  readSync,
   statSync,
   symlinkSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, type TestContext, test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 
-import { EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENXIO, EOPNOTSUPP } from '../src/core/index.ts';
+import { EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENXIO, EOPNOTSUPP } from '../src/core/index.ts';
 import {
   FallocateIn,
   FlushIn,
@@ -33,7 +32,7 @@ import {
   WriteOut,
 } from '../src/fuse/index.ts';
 import { O_APPEND, O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, S_IFREG } from '../src/sys/index.ts';
-import { TestDaemon } from './daemon.ts';
+import { commonDaemon } from './daemon.ts';
 import { body, concat, handleOf, name } from './fuse.ts';
 import type { Cut } from './guest.ts';
 import { Mount, ownFolder } from './mount.ts';
@@ -47,17 +46,13 @@ const SEEK_HOLE = 4;
 const FALLOC_KEEP_SIZE = 1;
 const FALLOC_PUNCH_HOLE = 2;
 
-let daemon: TestDaemon;
-before(async () => {
-  daemon = await TestDaemon.start({ args: ['--stay', '--log-level', 'error'] });
-});
-after(() => daemon[Symbol.asyncDispose]());
+const daemon = commonDaemon({ args: ['--stay', '--log-level', 'error'] });
 
 /** A guest of its own for a test, and a directory of its own. */
 function enter(t: TestContext): { mount: Mount; path: string; nodeid: bigint } {
-  const mount = Mount.connect(daemon.socketPath, { queueSize: 1024, indirectEntries: 512 });
+  const mount = Mount.connect(daemon().socketPath, { queueSize: 1024, indirectEntries: 512 });
   t.after(() => mount.guest.close());
-  return { mount, ...ownFolder(daemon, mount) };
+  return { mount, ...ownFolder(daemon(), mount) };
 }
 
 /** An open file of a test's own. */
@@ -358,9 +353,9 @@ test('requests that are in flight together are each answered with their own data
 });
 
 test('a queue of several threads: what one opens, another reads, writes and closes', (t) => {
-  const mount = Mount.connect(daemon.socketPath, { requestQueues: 4 });
+  const mount = Mount.connect(daemon().socketPath, { requestQueues: 4 });
   t.after(() => mount.guest.close());
-  const { path, nodeid } = ownFolder(daemon, mount);
+  const { path, nodeid } = ownFolder(daemon(), mount);
   const { guest } = mount;
   writeFileSync(join(path, 'file'), 'shared');
   const found = mount.lookup(nodeid, 'file').nodeid;

@@ -4,8 +4,9 @@ import type { AnyStruct } from '../src/wire/index.ts';
 
 export type Fields = Readonly<Record<string, number | bigint>>;
 
-/** The bytes of a struct; fields that are not given are 0. 64-bit fields take a bigint for values beyond 2^53. */
-export function body(struct: AnyStruct, fields: Fields = {}): Uint8Array {
+/** The bytes of a struct, none for null; fields that are not given are 0. 64-bit fields take a bigint for values beyond 2^53. */
+export function body(struct: AnyStruct | null, fields: Fields = {}): Uint8Array {
+  if (struct === null) return new Uint8Array(0);
   const view = new DataView(new ArrayBuffer(struct.bytes));
   for (const [name, value] of Object.entries(fields)) {
     const field = struct.layout.find((each) => each.name === name);

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import {
   chmodSync,
-  existsSync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -10,15 +9,14 @@ import {
   readFileSync,
   readlinkSync,
   statfsSync,
-  statSync,
   symlinkSync,
   truncateSync,
   unlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, join } from 'node:path';
-import { after, before, type TestContext, test } from 'node:test';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
 
 import {
   EACCES,
@@ -43,13 +41,12 @@ import {
   LinkIn,
   OPCODE_COUNT,
   opcodes,
-  ReadIn,
   Rename2In,
   RenameIn,
   SyncfsIn,
 } from '../src/fuse/index.ts';
-import { O_APPEND, O_RDONLY, O_RDWR, S_IFCHR, S_IFIFO, S_IFREG } from '../src/sys/index.ts';
-import { TestDaemon } from './daemon.ts';
+import { O_RDONLY, O_RDWR, S_IFCHR, S_IFIFO, S_IFREG } from '../src/sys/index.ts';
+import { commonDaemon } from './daemon.ts';
 import { body, bytesOf, concat, type Entry, type FileAttributes, name } from './fuse.ts';
 import { Mount, ownFolder, ROOT } from './mount.ts';
 
@@ -57,17 +54,13 @@ const { FATTR, INIT } = flags;
 const IS_ROOT = process.getuid?.() === 0;
 const TTL_SECONDS = 1n;
 
-let daemon: TestDaemon;
-before(async () => {
-  daemon = await TestDaemon.start({ args: ['--stay', '--log-level', 'error'] });
-});
-after(() => daemon[Symbol.asyncDispose]());
+const daemon = commonDaemon({ args: ['--stay', '--log-level', 'error'] });
 
 /** A guest of its own for a test, and a directory of its own. */
 function enter(t: TestContext): { mount: Mount; path: string; nodeid: bigint } {
-  const mount = Mount.connect(daemon.socketPath);
+  const mount = Mount.connect(daemon().socketPath);
   t.after(() => mount.guest.close());
-  return { mount, ...ownFolder(daemon, mount) };
+  return { mount, ...ownFolder(daemon(), mount) };
 }
 
 /** What the host says of a path, in the shape of fuse_attr. */
@@ -115,7 +108,7 @@ test('GETATTR tells all fields, of files that change under it', (t) => {
   utimesSync(file, 1234567890.123, -86400);
   linkSync(file, join(path, 'second'));
   assert.deepEqual(mount.getattr(found), onHost(file));
-  assert.deepEqual(mount.getattr(ROOT), onHost(daemon.share));
+  assert.deepEqual(mount.getattr(ROOT), onHost(daemon().share));
   // A file that is gone from the directory and open here is still itself.
   unlinkSync(join(path, 'second'));
   unlinkSync(file);
@@ -182,7 +175,7 @@ test('the root cannot be forgotten', (t) => {
   const { mount } = enter(t);
   mount.forget(ROOT, 2n ** 64n - 1n);
   mount.batchForget({ nodeid: ROOT, nlookup: 5 }, { nodeid: ROOT, nlookup: 2n ** 63n });
-  assert.deepEqual(mount.getattr(ROOT), onHost(daemon.share));
+  assert.deepEqual(mount.getattr(ROOT), onHost(daemon().share));
 });
 
 test('SETATTR changes the mode, all twelve bits of it', (t) => {
@@ -501,7 +494,7 @@ test('a name of 256 bytes is too long, an empty one no name, in every operation'
 
 test('STATFS tells what the host tells', (t) => {
   const { mount } = enter(t);
-  const host = statfsSync(daemon.share, { bigint: true });
+  const host = statfsSync(daemon().share, { bigint: true });
   const view = mount.guest.ask({ opcode: opcodes.STATFS.code });
   const long = (field: keyof typeof Kstatfs.offsets): bigint => view.getBigUint64(Kstatfs.offsets[field], true);
   assert.deepEqual([Kstatfs.bsize(view, 0), Kstatfs.frsize(view, 0)], [Number(host.bsize), Number(host.bsize)]);
@@ -628,7 +621,7 @@ test('INIT without DESTROY, as after a reboot, forgets what was known', async (t
   mount.getattr(found, ENOENT);
   mount.read(fh, 0, 1, EBADF);
   mount.list(ROOT, dir, 0n, 4096, false, EBADF);
-  const { inodes, inodeDescriptors, handles } = await daemon.gauges();
+  const { inodes, inodeDescriptors, handles } = await daemon().gauges();
   assert.deepEqual({ inodes, inodeDescriptors, handles }, { inodes: 1, inodeDescriptors: 1, handles: 0 });
 });
 

@@ -91,7 +91,12 @@ export class RawFrontEnd {
   }
 
   /** The bytes of a message. */
-  static message(request: number, payload: Uint8Array = new Uint8Array(0), flags = 0, size = payload.length): Uint8Array {
+  static message(
+    request: number,
+    payload: Uint8Array = new Uint8Array(0),
+    flags = 0,
+    size = payload.length,
+  ): Uint8Array {
     return concat(body(VhostHeader, { request, flags: HEADER_VERSION | flags, size }), payload);
   }
 
@@ -266,7 +271,10 @@ export class RawFrontEnd {
   encode(opcode: number, rest: Uint8Array): Uint8Array {
     this.#unique += 1n;
     const len = InHeader.bytes + rest.length;
-    return concat(body(InHeader, { len, opcode, nodeid: opcode === opcodes.INIT.code ? 0 : 1, unique: this.#unique }), rest);
+    return concat(
+      body(InHeader, { len, opcode, nodeid: opcode === opcodes.INIT.code ? 0 : 1, unique: this.#unique }),
+      rest,
+    );
   }
 
   /** FUSE_INIT; its error. */

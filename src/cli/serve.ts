@@ -93,4 +93,6 @@ async function serve(options: Options): Promise<void> {
   process.stderr.write('Waiting for vhost-user socket connection...\n');
   await server.finished;
   if (options.stats) report();
+  // Not by running out of work: that takes as long as the threads are parked.
+  process.exit();
 }

@@ -3,6 +3,17 @@ import type { Vm } from '../../lab/index.ts';
 /** Ctrl-], as telnet has it: everything else is the guest's. */
 const LEAVE = 0x1d;
 
+function sizeCommand(): string {
+  return `stty rows ${process.stdout.rows} cols ${process.stdout.columns}`;
+}
+
+/** The size belongs to the open terminal, so it is set from within. */
+function shellScript(): string {
+  return `cd /mnt/share
+export PS1='guest:\\w# '
+exec setsid -c sh -c '${sizeCommand()}; exec sh' </dev/hvc0 >/dev/hvc0 2>&1`;
+}
+
 /**
  * The guest's shell on this terminal, until it ends.
  *
@@ -10,8 +21,7 @@ const LEAVE = 0x1d;
  */
 export async function interactiveShell(vm: Vm): Promise<number> {
   const { stdin, stdout } = process;
-  const resize = (): string => `stty rows ${stdout.rows} cols ${stdout.columns} </dev/hvc0`;
-  const onResize = (): void => void vm.run(resize()).catch(() => {});
+  const onResize = (): void => void vm.run(`${sizeCommand()} </dev/hvc0`).catch(() => {});
   const onKeys = (bytes: Buffer): void => {
     if (bytes.includes(LEAVE)) void vm.kill();
     else vm.terminal.write(bytes);
@@ -22,11 +32,7 @@ export async function interactiveShell(vm: Vm): Promise<number> {
   stdout.on('resize', onResize);
   vm.terminal.on('data', onOutput);
   try {
-    const script = `${resize()}
-cd /mnt/share
-export PS1='guest:\\w# '
-exec setsid -c sh </dev/hvc0 >/dev/hvc0 2>&1`;
-    const { code } = await vm.run(script, { timeoutMs: Infinity });
+    const { code } = await vm.run(shellScript(), { timeoutMs: Infinity });
     return code;
   } catch (error) {
     if (vm.ended === undefined) throw error;

@@ -3,7 +3,7 @@ import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 
 import { drainEventfd, Epoll } from '../sys/index.ts';
 import { QueueRunner } from './queue-runner.ts';
-import { countAlive, startServing } from './serving.ts';
+import { countAlive, park, startServing } from './serving.ts';
 import { ANSWER_COUNT, ANSWER_FAILED, ANSWER_RESULT, type QueueCommand, type QueueData } from './threads.ts';
 
 const KEY_COMMAND = 0;
@@ -71,4 +71,5 @@ try {
 } finally {
   data.commands.close();
   leave();
+  park();
 }

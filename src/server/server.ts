@@ -57,11 +57,8 @@ export class Server {
   readonly #sockets: Listening[];
   readonly #sessions: unknown[] = [];
   readonly #counters: SharedArrayBuffer[] = [];
-  readonly #workers = new Set<Worker>();
   #resolve: () => void = () => undefined;
   #reject: (error: Error) => void = () => undefined;
-  #ended = false;
-  readonly #onExit = (): void => this.#exit();
 
   private constructor(options: ServeOptions, module: FileSystemModule, sockets: Listening[]) {
     this.#options = options;
@@ -73,7 +70,7 @@ export class Server {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    process.on('exit', this.#onExit);
+    process.on('exit', (code) => this.#exit(code));
   }
 
   /** Opens the export and the sockets, and starts a session for each. Throws UserError, with nothing left behind. */
@@ -131,15 +128,21 @@ export class Server {
     };
     const worker = this.#spawn('session-worker', data, []);
     worker.on('message', (message: ToMain) => this.#hear(message, serving, socket));
-    worker.on('exit', () => unlisten(socket));
   }
 
   #hear(message: ToMain, serving: Omit<ServingData, 'counters'>, socket: Listening): void {
-    if (message.kind === 'spawn') {
-      const data: QueueData = { ...serving, ...message, kind: 'queue', counters: this.#newCounters() };
-      this.#spawn('queue-worker', data, [message.commands]);
-    } else {
-      this.#log.info(`a VM has ${message.kind} ${message.kind === 'connected' ? 'to' : 'from'} ${socket.path}`);
+    switch (message.kind) {
+      case 'spawn': {
+        const data: QueueData = { ...serving, ...message, kind: 'queue', counters: this.#newCounters() };
+        this.#spawn('queue-worker', data, [message.commands]);
+        break;
+      }
+      case 'ended':
+        this.#endSession(socket);
+        break;
+      case 'connected':
+      case 'disconnected':
+        this.#log.info(`a VM has ${message.kind} ${message.kind === 'connected' ? 'to' : 'from'} ${socket.path}`);
     }
   }
 
@@ -155,13 +158,17 @@ export class Server {
     transfer: QueueData['commands'][],
   ): Worker {
     const worker = new Worker(threadUrl(name), { workerData: data, transferList: transfer });
-    this.#workers.add(worker);
     worker.on('error', (error) => this.#fail(error as Error));
-    worker.on('exit', () => {
-      this.#workers.delete(worker);
-      if (this.#workers.size === 0) this.#end();
-    });
     return worker;
+  }
+
+  #endSession(socket: Listening): void {
+    unlisten(socket);
+    this.#sockets.splice(this.#sockets.indexOf(socket), 1);
+    if (this.#sockets.length > 0) return;
+    this.#module.closeExport(this.#exported);
+    close(this.#stopFd);
+    this.#resolve();
   }
 
   #fail(error: Error): void {
@@ -169,27 +176,20 @@ export class Server {
     this.stop();
   }
 
-  #end(): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    process.off('exit', this.#onExit);
-    this.#module.closeExport(this.#exported);
-    close(this.#stopFd);
-    this.#resolve();
-  }
-
-  /** The process ends under us: threads that sleep in the kernel would keep it for ever, so they are woken first. */
-  #exit(): void {
+  /**
+   * The process ends. Threads that sleep in the kernel would keep it for ever, so they are woken first; threads that have
+   * just worked must not be torn down (see `park`), so the end is made here, without Node's own.
+   */
+  #exit(code: number): void {
+    if (this.#sockets.length > 0) signalEventfd(this.#stopFd);
     for (const socket of this.#sockets) removeSocket(socket);
-    signalEventfd(this.#stopFd);
     const alive = new Int32Array(this.#alive);
     const deadline = performance.now() + THREADS_END_MS;
     for (let running = Atomics.load(alive, 0); running > 0; running = Atomics.load(alive, 0)) {
       const left = deadline - performance.now();
-      if (left <= 0 || Atomics.wait(alive, 0, running, left) === 'timed-out') {
-        exitNow(Number(process.exitCode ?? 0));
-      }
+      if (left <= 0 || Atomics.wait(alive, 0, running, left) === 'timed-out') break;
     }
+    exitNow(code);
   }
 }
 

@@ -8,7 +8,7 @@ import { QueueError } from '../virtio/index.ts';
 import { configSpace } from './config-space.ts';
 import { QueueRunner } from './queue-runner.ts';
 import { QueueThread } from './queue-thread.ts';
-import { countAlive, startServing } from './serving.ts';
+import { countAlive, park, startServing } from './serving.ts';
 import type { SessionData, ToMain } from './threads.ts';
 
 const KEY_LISTEN = 0;
@@ -150,6 +150,8 @@ try {
   run();
   device.quit();
 } finally {
+  tell({ kind: 'ended' });
   leave();
   parentPort?.close();
+  park();
 }

@@ -53,7 +53,9 @@ export type ToMain =
       readonly answers: SharedArrayBuffer;
     }
   | { readonly kind: 'connected' }
-  | { readonly kind: 'disconnected' };
+  | { readonly kind: 'disconnected' }
+  /** The session is over and has stopped its queues' threads. */
+  | { readonly kind: 'ended' };
 
 /** From a session thread to a queue's thread. */
 export type QueueCommand =

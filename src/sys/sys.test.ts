@@ -3,10 +3,14 @@ import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, stat
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 
 import { EBADF, ENOENT, EPIPE, type Fd } from '../core/index.ts';
 import * as sys from './index.ts';
+
+// A worker that ends while TurboFan compiles its FFI calls in the background crashes Node (see `park` in src/server).
+setFlagsFromString('--no-concurrent-recompilation');
 
 let folder = '';
 before(() => {

@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, rmSync, statSync, unlinkSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 
 import { ESTALE } from '../../core/index.ts';
@@ -10,6 +11,9 @@ import { AT_FDCWD, coldString, O_PATH, O_RDONLY, openat } from '../../sys/index.
 import { canReopen } from './file-handle.ts';
 import { Inodes, ROOT_SLOT } from './inodes.ts';
 import { Lookups } from './lookups.ts';
+
+// A worker that ends while TurboFan compiles its FFI calls in the background crashes Node (see `park` in src/server).
+setFlagsFromString('--no-concurrent-recompilation');
 
 const S_IFREG = 0o100000;
 let folder = '';
