@@ -257,7 +257,6 @@ function cannotFetch(suites: readonly string[], problems: readonly string[]): La
   return new LabError(
     'NETWORK',
     `the package lists of Debian ${suites.join(', ')} cannot be fetched.\n${problems.join('\n')}\n` +
-      'Check the network (proxies: those of apt and http_proxy), or set VIRTIOFS_DEBIAN_MIRROR to another mirror.\n' +
-      'Without network: install QEMU 7.2 or newer, or set VIRTIOFS_QEMU; set VIRTIOFS_KERNEL to a kernel image.',
+      'Check the network (proxies: those of apt and http_proxy), or set VIRTIOFS_DEBIAN_MIRROR to another mirror.',
   );
 }

@@ -7,9 +7,14 @@ const UNMOUNT_AND_MOUNT = 'umount /mnt/share && mount -t virtiofs share /mnt/sha
 const DRIVER = '/sys/bus/virtio/drivers/virtiofs';
 async function work({ vm, host }: Scene, folder: string): Promise<void> {
   await host.sh(`mkdir ${folder} && echo from the host > ${folder}/h`);
-  assert.equal(await vm.sh(`cat /mnt/share/${folder}/h && echo from the guest > /mnt/share/${folder}/g`), 'from the host');
+  assert.equal(
+    await vm.sh(`cat /mnt/share/${folder}/h && echo from the guest > /mnt/share/${folder}/g`),
+    'from the host',
+  );
   assert.equal(await host.sh(`cat ${folder}/g`), 'from the guest');
-  const sum = await vm.sh(`cd /mnt/share/${folder} && dd if=/dev/urandom of=big bs=1M count=5 2>/dev/null && md5sum big`);
+  const sum = await vm.sh(
+    `cd /mnt/share/${folder} && dd if=/dev/urandom of=big bs=1M count=5 2>/dev/null && md5sum big`,
+  );
   assert.equal(await host.sh(`cd ${folder} && md5sum big`), sum);
 }
 

@@ -137,26 +137,26 @@ export class RawRing {
     let index = head;
     let [readable, writable] = [0n, 0n];
     let inTable = false;
+    let sawWritable = false;
     for (let hops = 0; hops < entries; hops += 1) {
       const at = this.#get(table + index * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES);
       const [address, length] = [at.getBigUint64(0, true), BigInt(at.getUint32(8, true))];
       const [flags, next] = [at.getUint16(12, true), at.getUint16(14, true)];
-      const inside = address + length <= BigInt(this.guest.memoryBytes);
+      const inside = length === 0n || address + length <= BigInt(this.guest.memoryBytes);
       if ((flags & INDIRECT) !== 0) {
         if (inTable || (flags & NEXT) !== 0 || length === 0n || length % 16n !== 0n || !inside) return BAD;
         if (length > 4096n * 16n) return BAD;
         [table, entries, index, inTable, hops] = [Number(address), Number(length / 16n), 0, true, -1];
         continue;
       }
-      if (!inside && length > 0n) return BAD;
-      if ((flags & WRITE) !== 0) writable += length;
-      else if (writable > 0n || this.#sawWritable) return BAD;
+      const isWritable = (flags & WRITE) !== 0;
+      if (!inside || (sawWritable && !isWritable)) return BAD;
+      sawWritable = isWritable;
+      if (isWritable) writable += length;
       else readable += length;
-      this.#sawWritable = (flags & WRITE) !== 0;
       if ((flags & NEXT) === 0) {
-        this.#sawWritable = false;
-        if (readable + writable > 2n ** 32n) return BAD;
-        return { bad: false, readableBytes: Number(readable), writableBytes: Number(writable) };
+        const bad = readable + writable > 2n ** 32n;
+        return bad ? BAD : { bad, readableBytes: Number(readable), writableBytes: Number(writable) };
       }
       index = next;
       if (index >= entries) return BAD;
