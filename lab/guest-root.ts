@@ -10,7 +10,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { cpio, type CpioEntry } from './cpio.ts';
 import { initScript } from './guest-init.ts';
 
@@ -22,7 +22,7 @@ export interface GuestRootOptions {
   readonly lanes?: number;
   /** Host path of a tree of more programs, from fetchTools(). */
   readonly tools?: string;
-  /** More files, last: they come after, and over, the others. */
+  /** More files; they win over the others. */
   readonly files?: readonly CpioEntry[];
 }
 
@@ -53,26 +53,23 @@ function applets(busybox: string): string[] {
   }
 }
 
-function treeEntries(tree: string): Map<string, CpioEntry> {
-  const found = new Map<string, CpioEntry>();
+function* treeEntries(tree: string): Generator<CpioEntry> {
   for (const entry of readdirSync(tree, { recursive: true, withFileTypes: true })) {
     const host = join(entry.parentPath, entry.name);
-    const path = host.slice(tree.length + 1);
-    if (entry.isDirectory()) found.set(path, { kind: 'folder', path });
-    else if (entry.isSymbolicLink()) found.set(path, { kind: 'symlink', path, target: readlinkSync(host) });
+    const path = relative(tree, host);
+    if (entry.isDirectory()) yield { kind: 'folder', path };
+    else if (entry.isSymbolicLink()) yield { kind: 'symlink', path, target: readlinkSync(host) };
     else if (entry.isFile())
-      found.set(path, { kind: 'file', path, mode: lstatSync(host).mode & 0o7777, bytes: readFileSync(host) });
+      yield { kind: 'file', path, mode: lstatSync(host).mode & 0o7777, bytes: readFileSync(host) };
   }
-  return found;
 }
 
 /** The files of a guest's root: BusyBox under all its names, process 1, and what the options add. */
 export function guestRoot(options: GuestRootOptions): CpioEntry[] {
   const entries = new Map<string, CpioEntry>();
   const add = (entry: CpioEntry): void => {
-    // Deleted first so that a later entry of a name also comes later in the archive, after its own folder.
-    entries.delete(entry.path);
-    entries.set(entry.path, entry);
+    // A name that is there keeps its place, before what is in it; /bin of an unmerged tree stays a link to /usr/bin.
+    if (entry.kind !== 'folder' || !entries.has(entry.path)) entries.set(entry.path, entry);
   };
   for (const path of FOLDERS) add({ kind: 'folder', path });
   for (const path of ['bin', 'sbin', 'lib', 'lib64']) add({ kind: 'symlink', path, target: `usr/${path}` });
@@ -84,7 +81,7 @@ export function guestRoot(options: GuestRootOptions): CpioEntry[] {
   for (const name of applets(options.busybox)) {
     if (name !== 'busybox') add({ kind: 'symlink', path: `usr/bin/${name}`, target: 'busybox' });
   }
-  if (options.tools !== undefined) for (const entry of treeEntries(options.tools).values()) add(entry);
+  if (options.tools !== undefined) for (const entry of treeEntries(options.tools)) add(entry);
   add(text('init', initScript(options.lanes ?? DEFAULT_LANES), 0o755));
   for (const entry of options.files ?? []) add(entry);
   return [...entries.values()];

@@ -116,14 +116,15 @@ export interface Mutant {
 /** Spoils a request: its bytes, its length, its room, its pieces. `ends`: whether it may end the FUSE session. */
 export function mutate(random: Random, original: Uint8Array, others: readonly Uint8Array[], ends: boolean): Mutant {
   let message = new Uint8Array(original);
-  for (let times = 1 + random.below(4); times > 0; times -= 1) message = spoil(random, message, others);
+  const times = random.below(3) === 0 ? 1 + random.below(4) : 1;
+  for (let time = 0; time < times; time += 1) message = spoil(random, message, others);
   const view = new DataView(message.buffer, message.byteOffset, message.length);
-  // Half of them lie about their length and are refused for that; the others get further.
-  if (message.length >= 4 && random.below(8) !== 0) view.setUint32(0, message.length, true);
+  // A few lie about their length and are refused for that; the others get further.
+  if (message.length >= 4 && random.below(16) !== 0) view.setUint32(0, message.length, true);
   if (message.length >= InHeader.bytes) makeSafe(view, random, ends);
   const record = message.length >= 8 ? OPCODES[view.getUint32(4, true)] : undefined;
   const fitting = OutHeader.bytes + (record?.reply === 'struct' ? record.outBytes : random.below(4096));
-  const rooms = [fitting, fitting, fitting, 0, random.below(20), random.below(200)];
+  const rooms = [fitting, fitting, fitting, fitting, fitting, 0, random.below(20), random.below(200)];
   const pieces = (): number[] => Array.from({ length: random.below(5) }, () => 1 + random.below(100));
   const cut = { indirect: random.below(2) === 0, readable: pieces(), writable: pieces() };
   const writableBytes = random.pick(rooms);

@@ -1,25 +1,48 @@
 #!/usr/bin/env node
 /** The `virtiofs` command. */
+import { readFileSync } from 'node:fs';
+
 import { Command } from 'commander';
 
 import { UserError } from '../core/index.ts';
-import { registerServe } from './serve.ts';
 
+/** What a bug of ours ends with (sysexits.h, EX_SOFTWARE). */
 const EXIT_BUG = 70;
 
-const program = new Command('virtiofs')
-  .description('virtio-fs in TypeScript: share a directory with virtual machines')
-  .showHelpAfterError('(--help shows the options)');
-registerServe(program);
+type Register = (program: Command) => void;
+
+/** Each command is loaded when it is wanted: the daemon starts twice as fast without the lab's code. */
+const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
+  serve: async () => (await import('./serve.ts')).registerServe,
+  vm: async () => (await import('./vm.ts')).registerVm,
+  doctor: async () => (await import('./doctor.ts')).registerDoctor,
+  start: async () => (await import('./start.ts')).registerStart,
+};
+
+/** The version in package.json, which lies two folders up from a checkout's sources, three from what was built. */
+function version(): string {
+  const up = import.meta.url.endsWith('.ts') ? '../..' : '../../..';
+  const text = readFileSync(new URL(`${up}/package.json`, import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+async function main(): Promise<void> {
+  const program = new Command('virtiofs')
+    .description('virtio-fs in TypeScript: share a directory with virtual machines')
+    .version(version())
+    .showHelpAfterError('(--help shows the options)');
+  const wanted = COMMANDS[process.argv[2] ?? ''];
+  for (const load of wanted === undefined ? Object.values(COMMANDS) : [wanted]) (await load())(program);
+  await program.parseAsync();
+}
 
 try {
-  await program.parseAsync();
+  await main();
 } catch (error) {
   if (error instanceof UserError) {
     process.stderr.write(`virtiofs: ${error.message}\n`);
-    process.exitCode = error.exitCode;
-  } else {
-    process.stderr.write(`virtiofs: this is a bug: ${(error as Error).stack ?? String(error)}\n`);
-    process.exit(EXIT_BUG);
+    process.exit(error.exitCode);
   }
+  process.stderr.write(`virtiofs: this is a bug: ${(error as Error).stack ?? String(error)}\n`);
+  process.exit(EXIT_BUG);
 }
