@@ -2,23 +2,14 @@
  * How many FUSE messages common operations take: `npm run bench:messages -- [--cache MODE ...]`. Boots a guest for each
  * cache mode, runs each operation in it, and counts what the daemon was sent meanwhile, FORGETs apart.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
-import { openScene, type Scene } from '../lab/index.ts';
+import { openScene } from '../lab/index.ts';
+import { report } from './report.ts';
 
 const { values } = parseArgs({
   options: { cache: { type: 'string', multiple: true, default: ['never', 'auto', 'always'] } },
 });
-
-/** Sums over opcodes from the daemon's report. */
-async function requests({ daemon }: Scene): Promise<Map<string, number>> {
-  const from = daemon.output.length;
-  daemon.signal('SIGUSR1');
-  while (!daemon.output.slice(from).includes('\ninodes ')) await nextTurn();
-  const rows = daemon.output.slice(from).matchAll(/^([A-Z_0-9]+) +(\d+)/gm);
-  return new Map([...rows].map(([, name, count]) => [name, Number(count)]));
-}
 
 interface Operation {
   readonly name: string;
@@ -56,12 +47,9 @@ async function measure(cache: string): Promise<Map<string, string>> {
     await scene.host.sh(`${prepare}; head -c 3000000 /dev/urandom > big`);
     for (const { name, before, script } of OPERATIONS) {
       if (before !== undefined) await scene.vm.sh(`cd /mnt/share; ${before}`);
-      const start = await requests(scene);
+      const { messages } = await report(scene.daemon);
       await scene.vm.sh(`cd /mnt/share; ${script}`);
-      const end = await requests(scene);
-      const sum = [...end].filter(([opcode]) => opcode !== 'FORGET').reduce((all, [, count]) => all + count, 0);
-      const sumBefore = [...start].filter(([opcode]) => opcode !== 'FORGET').reduce((all, [, count]) => all + count, 0);
-      results.set(name, String(sum - sumBefore));
+      results.set(name, String((await report(scene.daemon)).messages - messages));
     }
     await scene.close();
   } finally {

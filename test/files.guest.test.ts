@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { lstatSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 
+import { report } from '../bench/report.ts';
 import { scenes } from '../lab/index.ts';
 
 const MINUTES = 60_000;
@@ -41,6 +42,17 @@ scenes('a guest with two queues', { kernel: '6.12', queues: 2, cpus: 2, memoryMi
     const sum = await host.sh('md5sum < host');
     assert.equal(await vm.sh('md5sum < /mnt/share/host', { timeoutMs: 5 * MINUTES }), sum);
     await host.sh('rm host');
+  });
+
+  scene('moves a megabyte in one request', async ({ vm, daemon, host }) => {
+    const before = (await report(daemon)).requests;
+    await vm.sh(
+      'cd /mnt/share && dd if=/dev/zero of=direct bs=1M count=8 oflag=direct && dd if=direct of=/dev/null bs=1M iflag=direct',
+    );
+    const after = (await report(daemon)).requests;
+    for (const opcode of ['READ', 'WRITE'])
+      assert.equal((after.get(opcode) ?? 0) - (before.get(opcode) ?? 0), 8, opcode);
+    await host.sh('rm direct');
   });
 
   scene('keeps holes, truncates, appends', async ({ vm, host }) => {

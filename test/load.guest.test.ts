@@ -3,21 +3,10 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
+import { report } from '../bench/report.ts';
 import { type Daemon, scenario } from '../lab/index.ts';
 
 const MINUTES = 60_000;
-
-/** What the daemon knows and holds now: it says so when it is asked by SIGUSR1. */
-async function gauges(daemon: Daemon): Promise<string> {
-  const from = daemon.output.length;
-  daemon.signal('SIGUSR1');
-  let said: RegExpMatchArray | null = null;
-  while (said === null && daemon.ended === undefined) {
-    await nextTurn();
-    said = daemon.output.slice(from).match(/^inodes .*$/m);
-  }
-  return said?.[0] ?? '';
-}
 
 const descriptors = (daemon: Daemon): number => readdirSync(`/proc/${daemon.pid}/fd`).length;
 
@@ -49,7 +38,7 @@ scenario(
   'eight processes hammer for a minute through four queues, without an error, and nothing is left behind',
   { queues: 4, cpus: 4, memoryMiB: 1024 },
   async ({ vm, daemon }) => {
-    const before = await gauges(daemon);
+    const before = (await report(daemon)).gauges;
     await vm.sh('umount /mnt/share && mount -t virtiofs share /mnt/share && ls /mnt/share');
     const descriptorsBefore = descriptors(daemon);
     const { code, stdout, stderr } = await vm.run(HAMMER, { timeoutMs: 3 * MINUTES });
@@ -57,9 +46,9 @@ scenario(
     const rounds = stdout.trim().split('\n').map(Number);
     assert.equal(rounds.length, 8);
     assert.ok(rounds.every((each) => each > 0));
-    assert.notEqual(await gauges(daemon), before, 'the gauges move');
+    assert.notEqual((await report(daemon)).gauges, before, 'the gauges move');
     await vm.sh('rm -r /mnt/share/* && umount /mnt/share', { timeoutMs: MINUTES });
-    assert.equal(await gauges(daemon), 'inodes 1, inodeDescriptors 1, handles 0');
+    assert.equal((await report(daemon)).gauges, 'inodes 1, inodeDescriptors 1, handles 0');
     assert.ok(descriptors(daemon) <= descriptorsBefore, `${descriptors(daemon)} descriptors`);
     await vm.sh('mount -t virtiofs share /mnt/share');
   },
@@ -71,11 +60,11 @@ scenario(
   async ({ vm, host, daemon }) => {
     await host.sh('mkdir d && cd d && for i in $(seq 500); do echo $i > $i; done');
     await vm.sh('ls -l /mnt/share/d > /dev/null');
-    assert.match(await gauges(daemon), /^inodes 502,/);
+    assert.match((await report(daemon)).gauges, /^inodes 502,/);
     await vm.sh('echo 2 > /proc/sys/vm/drop_caches');
     // Forgets are sent when the guest gets to it; the daemon hears of the last ones while it waits.
-    let now = await gauges(daemon);
-    for (let tries = 0; tries < 2000 && !now.startsWith('inodes 1,'); tries += 1) now = await gauges(daemon);
+    let now = (await report(daemon)).gauges;
+    for (let tries = 0; tries < 2000 && !now.startsWith('inodes 1,'); tries += 1) now = (await report(daemon)).gauges;
     assert.equal(now, 'inodes 1, inodeDescriptors 1, handles 0');
   },
 );

@@ -52,13 +52,14 @@ const { FALLOCATE, FSYNC, FSYNCDIR, SYNCFS, INIT, DESTROY, GETATTR } = opcodes;
 export interface Known {
   readonly directory: bigint;
   readonly file: bigint;
+  readonly link: bigint;
   readonly fh: bigint;
   readonly directoryFh: bigint;
 }
 
 /** One valid request of every opcode that is served, and of some that are not. */
 export function validRequests(known: Known): FuseRequest[] {
-  const { directory, file, fh, directoryFh } = known;
+  const { directory, file, link, fh, directoryFh } = known;
   const at = (nodeid: bigint, { code }: { code: number }, ...parts: Uint8Array[]): FuseRequest => {
     return { opcode: code, nodeid, body: concat(...parts) };
   };
@@ -69,7 +70,7 @@ export function validRequests(known: Known): FuseRequest[] {
     at(0n, o.BATCH_FORGET, batch(2), body(ForgetOne, { nodeid: file, nlookup: 1 }), body(ForgetOne, { nlookup: 1 })),
     at(file, o.GETATTR, body(GetattrIn, { getattrFlags: 1, fh })),
     at(file, o.SETATTR, body(SetattrIn, { valid: 0x1ff, fh, size: 100, atime: 1, mtime: 2, mode: 0o644 })),
-    at(file, o.READLINK),
+    at(link, o.READLINK),
     at(directory, o.SYMLINK, name('b'), name('../../etc/passwd')),
     at(directory, o.MKNOD, body(MknodIn, { mode: 0o010644 }), name('c')),
     at(directory, o.MKDIR, body(MkdirIn, { mode: 0o755 }), name('d')),
@@ -124,10 +125,10 @@ export function mutate(random: Random, original: Uint8Array, others: readonly Ui
   if (message.length >= InHeader.bytes) makeSafe(view, random, ends);
   const record = message.length >= 8 ? OPCODES[view.getUint32(4, true)] : undefined;
   const fitting = OutHeader.bytes + (record?.reply === 'struct' ? record.outBytes : random.below(4096));
-  const rooms = [fitting, fitting, fitting, fitting, fitting, 0, random.below(20), random.below(200)];
   const pieces = (): number[] => Array.from({ length: random.below(5) }, () => 1 + random.below(100));
   const cut = { indirect: random.below(2) === 0, readable: pieces(), writable: pieces() };
-  const writableBytes = random.pick(rooms);
+  const small = random.pick([0, random.below(20), random.below(200)]);
+  const writableBytes = random.below(12) === 0 ? small : fitting;
   // A chain has at least one descriptor.
   return message.length === 0 && writableBytes === 0
     ? { message, writableBytes: 1, cut }
@@ -142,7 +143,7 @@ function spoil(
 ): Uint8Array<ArrayBuffer> {
   const { length } = message;
   if (length === 0) return new Uint8Array(random.bytes(random.below(100)));
-  const at = random.below(length);
+  const at = place(random, length, 1);
   const view = new DataView(message.buffer);
   switch (random.below(9)) {
     case 0:
@@ -152,11 +153,11 @@ function spoil(
       message[at] = random.pick([0, 1, 0x2e, 0x2f, 0x7f, 0x80, 0xff]);
       return message;
     case 2:
-      if (length >= 4) view.setUint32(random.below(length >> 2) * 4, Number(random.pick(EDGES)), true);
+      if (length >= 4) view.setUint32(place(random, length, 4), Number(random.pick(EDGES)), true);
       return message;
     case 3:
     case 4:
-      if (length >= 8) view.setBigUint64(random.below(length >> 3) * 8, random.pick(WIDE_EDGES), true);
+      if (length >= 8) view.setBigUint64(place(random, length, 8), random.pick(WIDE_EDGES), true);
       return message;
     case 5:
       return message.slice(0, at);
@@ -171,6 +172,12 @@ function spoil(
       return new Uint8Array(Buffer.concat([message.subarray(0, at), other.subarray(from)]));
     }
   }
+}
+
+/** Where to change a number: mostly in the body, as most of the header is checked before anything else. */
+function place(random: Random, length: number, bytes: number): number {
+  const from = random.below(4) !== 0 && length >= InHeader.bytes + bytes ? InHeader.bytes : 0;
+  return from + random.below(Math.floor((length - from) / bytes)) * bytes;
 }
 
 /** Keeps the host's disk from being filled and flushed, and the session from ending all the time. */

@@ -40,6 +40,7 @@ export interface Guest {
 
 /** Exit code when there is no guest to speak of; those below belong to the guest's command. */
 export const EXIT_NO_GUEST = 125;
+const EXIT_UNREAD = 141;
 const MOUNT_POINT = '/mnt/share';
 const DAEMON_END_MS = 5_000;
 
@@ -90,6 +91,8 @@ export async function withGuestErrors<T>(body: () => Promise<T>): Promise<T> {
 
 /** Starts a daemon for `sharedDir` and boots a guest that has it at /mnt/share. */
 export async function startGuest(sharedDir: string, options: GuestOptions): Promise<Guest> {
+  // A reader that has had enough (| head) ends everything, as it ends any program: 128 + SIGPIPE.
+  process.stdout.on('error', () => process.exit(EXIT_UNREAD));
   const folder = mkdtempSync(join(tmpdir(), 'virtiofs-'));
   const removeFolder = removeAtExit(folder);
   let daemon: Daemon | undefined;

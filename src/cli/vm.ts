@@ -33,8 +33,6 @@ export function registerVm(program: Command): void {
 
 async function runVm(dir: string, words: readonly string[], options: GuestOptions): Promise<void> {
   const sharedDir = directoryOf(dir);
-  // A reader that has had enough (| head) ends everything, as it ends any program.
-  process.stdout.on('error', () => process.exit(141));
   const guest = await startGuest(sharedDir, options);
   try {
     process.exitCode = await (words.length === 0 && process.stdin.isTTY && process.stdout.isTTY

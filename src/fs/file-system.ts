@@ -66,6 +66,8 @@ export interface RawFileSystem {
 export interface FileSystemModule {
   /** Once a process, on the main thread. The result crosses threads: shared buffers, numbers, strings. Throws UserError. */
   openExport(options: unknown): unknown;
+  /** What the log should say of an export: limits that the user may want to know of. */
+  remarks(exported: unknown): string[];
   /** Once a session (one VM), on the main thread. */
   openSession(exported: unknown): unknown;
   /** Once a worker. */

@@ -41,7 +41,8 @@ export class QueueThread {
   /** Tells the thread to end; waits at most `timeoutMs` for it. */
   quit(timeoutMs: number): void {
     this.#post({ kind: 'quit' });
-    if (this.#await(timeoutMs)) close(this.#commandFd);
+    const started = Atomics.load(this.#answers, ANSWER_STARTED) === 1;
+    if (started && this.#await(timeoutMs)) close(this.#commandFd);
     this.#port.close();
   }
 

@@ -4,7 +4,14 @@ import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { drainEventfd, Epoll } from '../sys/index.ts';
 import { QueueRunner } from './queue-runner.ts';
 import { countAlive, park, startServing } from './serving.ts';
-import { ANSWER_COUNT, ANSWER_FAILED, ANSWER_RESULT, type QueueCommand, type QueueData } from './threads.ts';
+import {
+  ANSWER_COUNT,
+  ANSWER_FAILED,
+  ANSWER_RESULT,
+  ANSWER_STARTED,
+  type QueueCommand,
+  type QueueData,
+} from './threads.ts';
 
 const KEY_COMMAND = 0;
 const KEY_KICK = 1;
@@ -15,6 +22,8 @@ const { mirror, gate, warn } = await startServing(data);
 const runner = new QueueRunner(mirror.memory, data.queue, gate, warn);
 const epoll = new Epoll();
 const answers = new Int32Array(data.answers);
+
+Atomics.store(answers, ANSWER_STARTED, 1);
 
 function execute(command: QueueCommand): number {
   switch (command.kind) {

@@ -18,7 +18,7 @@ import {
 } from '../sys/index.ts';
 import { configSpace } from './config-space.ts';
 import { COUNTERS_BYTES, type OpcodeStatistics, statistics } from './counters.ts';
-import { createLog, type Log, type LogLevel } from './log.ts';
+import { createLog, type Log, type LogLevel, writeLine } from './log.ts';
 import { SESSION_WORDS } from './session-state.ts';
 import { type QueueData, type ServingData, type SessionData, type ToMain, threadUrl } from './threads.ts';
 
@@ -57,6 +57,8 @@ export class Server {
   readonly #sockets: Listening[];
   readonly #sessions: unknown[] = [];
   readonly #counters: SharedArrayBuffer[] = [];
+  /** Threads that exist, parked ones included. */
+  #threads = 0;
   #resolve: () => void = () => undefined;
   #reject: (error: Error) => void = () => undefined;
 
@@ -66,10 +68,12 @@ export class Server {
     this.#sockets = sockets;
     this.#log = createLog(options.logLevel);
     this.#exported = module.openExport(options.fileSystem.options);
+    for (const remark of module.remarks(this.#exported)) this.#log.info(remark);
     this.finished = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
+    process.on('uncaughtExceptionMonitor', reportUncaught);
     process.on('exit', (code) => this.#exit(code));
   }
 
@@ -157,8 +161,17 @@ export class Server {
     data: SessionData | QueueData,
     transfer: QueueData['commands'][],
   ): Worker {
-    const worker = new Worker(threadUrl(name), { workerData: data, transferList: transfer });
+    const worker = new Worker(threadUrl(name), {
+      workerData: data,
+      transferList: transfer,
+      // Not the options of the process: --eval and --input-type are errors for a thread.
+      execArgv: [],
+    });
+    this.#threads += 1;
     worker.on('error', (error) => this.#fail(error as Error));
+    worker.on('exit', () => {
+      this.#threads -= 1;
+    });
     return worker;
   }
 
@@ -181,6 +194,7 @@ export class Server {
    * just worked must not be torn down (see `park`), so the end is made here, without Node's own.
    */
   #exit(code: number): void {
+    if (this.#threads === 0) return;
     if (this.#sockets.length > 0) signalEventfd(this.#stopFd);
     for (const socket of this.#sockets) removeSocket(socket);
     const alive = new Int32Array(this.#alive);
@@ -191,6 +205,11 @@ export class Server {
     }
     exitNow(code);
   }
+}
+
+/** What Node would print after the `exit` event, which `#exit` lets nothing come after. */
+function reportUncaught(error: Error): void {
+  if (process.listenerCount('uncaughtException') === 0) writeLine(`Uncaught ${error.stack ?? String(error)}`);
 }
 
 /** Binds a socket that only its owner may connect to. Throws UserError. */

@@ -65,7 +65,9 @@ export type QueueCommand =
   | { readonly kind: 'quit' };
 
 /** Words of `answers`: commands done so far, the result of the last, whether it failed (the port says why). */
-export const ANSWERS_WORDS = 3;
+export const ANSWERS_WORDS = 4;
 export const ANSWER_COUNT = 0;
 export const ANSWER_RESULT = 1;
 export const ANSWER_FAILED = 2;
+/** 1 when the thread runs: the main thread, which starts it, may be on its way out instead. */
+export const ANSWER_STARTED = 3;

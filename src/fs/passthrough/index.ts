@@ -112,6 +112,14 @@ function addRoot(inodes: Inodes, rootFd: number, mountFd: number): void {
   looker.adoptRoot(rootFd, mountFd);
 }
 
+export function remarks(exported: PassthroughExport): string[] {
+  if (exported.reopens) return [];
+  return [
+    `this process may not open files by handle (CAP_DAC_READ_SEARCH, or the file system has no handles): every file that ` +
+      `a guest knows keeps a descriptor, of which there are ${descriptorLimit().hard}. Raise the limit: ulimit -Hn.`,
+  ];
+}
+
 export function openSession(): PassthroughSession {
   return { lookups: Lookups.create(SESSION_CAPACITY), handles: Handles.create() };
 }
