@@ -43,7 +43,7 @@ export class InProcess {
     this.serve();
   }
 
-  /** Lays a request in guest memory: the words of its fixed part, then a name. `serve` then sends it, again and again. */
+  /** Lays a request in guest memory: the words of its fixed part, then a name. `serve` sends it, again and again. */
   prepare(opcode: number, nodeid: number, body: readonly number[], name?: string): void {
     const { view, u8 } = this.#ram;
     const nameBytes = name === undefined ? new Uint8Array(0) : new TextEncoder().encode(`${name}\0`);

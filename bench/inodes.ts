@@ -1,6 +1,6 @@
 /**
- * What known inodes cost: `npm run bench:inodes -- [COUNT]`. Makes so many files (a million by default), has the daemon's
- * request path look all of them up, and shows memory, descriptors and the time of a LOOKUP as the table grows.
+ * What known inodes cost: `npm run bench:inodes -- [COUNT]`. Makes so many files (a million by default), has the
+ * daemon's request path look all of them up, and shows memory, descriptors and the time of a LOOKUP on the way.
  */
 import { closeSync, mkdirSync, openSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';

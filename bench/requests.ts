@@ -1,6 +1,6 @@
 /**
- * What a request costs in the daemon: `npm run bench:requests`. Time of our own code is the time of a whole request less
- * the time of its system call alone, called in the same loop of the same process; the least of several rounds.
+ * What a request costs in the daemon: `npm run bench:requests`. Time of our own code is the time of a whole request
+ * less the time of its system call alone, called in the same process; the least of several rounds each.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

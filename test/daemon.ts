@@ -27,6 +27,8 @@ export interface DaemonOptions {
   /** This directory, which stays, instead of a temporary one. */
   readonly share?: string;
   readonly args?: readonly string[];
+  /** How many descriptors the process may have. */
+  readonly descriptorLimit?: number;
 }
 
 export class TestDaemon {
@@ -48,9 +50,11 @@ export class TestDaemon {
     this.socketPaths = options.socketPaths ?? made;
     const sockets = this.socketPaths.flatMap((path) => ['--socket-path', path]);
     const args = ['serve', '--shared-dir', this.share, ...sockets, ...(options.args ?? [])];
-    this.process = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, ...args], {
-      stdio: ['ignore', 'inherit', 'pipe'],
-    });
+    const command = [process.execPath, '--disable-warning=ExperimentalWarning', MAIN, ...args];
+    const limit = options.descriptorLimit;
+    const shell = limit === undefined ? [] : ['/bin/sh', '-c', `ulimit -n ${limit} && exec "$@"`, 'sh'];
+    const [program, ...rest] = [...shell, ...command];
+    this.process = spawn(program, rest, { stdio: ['ignore', 'inherit', 'pipe'] });
     this.process.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.said += text;
       for (const listener of this.#listeners.splice(0)) listener();

@@ -10,7 +10,7 @@ const MINUTES = 60_000;
 
 const descriptors = (daemon: Daemon): number => readdirSync(`/proc/${daemon.pid}/fd`).length;
 
-/** One process of the eight: everything that a file can go through, in a folder of its own and in one that all share. */
+/** One of the eight: everything that a file can go through, in a folder of its own and in one that all share. */
 const HAMMER = `
 hammer() {
   cd /mnt/share; mkdir -p own$1 all; n=0
@@ -77,7 +77,12 @@ scenario(
     let confirmed = 0;
     let said = '';
     const writing = vm.run(
-      'cd /mnt/share; i=1; while :; do echo $i | dd of=w$i conv=fsync 2>/dev/null && echo $i; dd if=/dev/zero of=noise bs=1M count=1 2>/dev/null; i=$((i+1)); done',
+      `cd /mnt/share; i=1
+       while :; do
+         echo $i | dd of=w$i conv=fsync 2>/dev/null && echo $i
+         dd if=/dev/zero of=noise bs=1M count=1 2>/dev/null
+         i=$((i+1))
+       done`,
       {
         timeoutMs: MINUTES,
         onStdout: (bytes) => {
@@ -109,7 +114,9 @@ scenario(
     await first.sh('echo from the first > /mnt/share/a && sync');
     assert.equal(await second.sh('cat /mnt/share/a'), 'from the first');
     const going = second.run(
-      'cd /mnt/share; i=0; while [ ! -e stop ]; do echo $i > going; cat going > /dev/null || exit 1; i=$((i+1)); done; echo $i',
+      `cd /mnt/share; i=0
+       while [ ! -e stop ]; do echo $i > going; cat going > /dev/null || exit 1; i=$((i+1)); done
+       echo $i`,
       {
         timeoutMs: MINUTES,
       },

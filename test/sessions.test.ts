@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 
-import { EBADF, ENOENT } from '../src/core/index.ts';
+import { EBADF, ENFILE, ENOENT } from '../src/core/index.ts';
 import { flags, LinkIn, OpenIn, OutHeader, opcodes, RenameIn, WriteIn } from '../src/fuse/index.ts';
 import { close, listenUnix, O_RDONLY, O_RDWR } from '../src/sys/index.ts';
 import { TestDaemon } from './daemon.ts';
-import { body, concat, name } from './fuse.ts';
+import { body, concat, handleOf, name } from './fuse.ts';
 import { Mount, ROOT } from './mount.ts';
 import { takeLease } from './native.ts';
 import { RawFrontEnd } from './raw-front-end.ts';
@@ -17,6 +17,7 @@ import { RawFrontEnd } from './raw-front-end.ts';
 /** What a daemon gets for ending, on a machine that others use as well. The daemon's own limit is a second. */
 const SECOND_MS = 1000;
 const SLACK_MS = 500;
+const IS_ROOT = process.getuid?.() === 0;
 const CLEAN = { code: 0, signal: null };
 const EMPTY = { inodes: 1, inodeDescriptors: 1, handles: 0 };
 
@@ -227,6 +228,52 @@ test('SIGTERM ends a daemon with a queue that is stuck in the kernel', async (t)
   // The hiprio queue is not held up by it.
   mount.forget(found, 1);
   await assertEnds(daemon, 'SIGTERM');
+});
+
+test('a guest that knows more inodes than there are descriptors is served', {
+  skip: !IS_ROOT && 'needs root',
+}, async () => {
+  await using daemon = await TestDaemon.start({ descriptorLimit: 700, args: ['--log-level', 'error'] });
+  for (let i = 0; i < 1500; i += 1) writeFileSync(join(daemon.share, `${i}`), `${i}`);
+  using mount = Mount.connect(daemon.socketPath);
+  const found = Array.from({ length: 1500 }, (_, i) => mount.lookup(ROOT, `${i}`));
+  assert.ok(daemon.descriptors() < 700);
+  for (const [i, { nodeid, attributes }] of found.entries()) {
+    assert.deepEqual(mount.getattr(nodeid), attributes);
+    const fh = mount.open(nodeid, O_RDONLY);
+    assert.equal(Buffer.from(mount.read(fh, 0, 10)).toString(), `${i}`);
+    mount.release(fh);
+  }
+});
+
+test('a guest that opens all it can is refused in time, and another VM can still come', async () => {
+  await using daemon = await TestDaemon.start({ sockets: 2, descriptorLimit: 700, args: ['--log-level', 'error'] });
+  writeFileSync(join(daemon.share, 'file'), 'x');
+  writeFileSync(join(daemon.share, 'other'), 'other');
+  using greedy = Mount.connect(daemon.socketPaths[0]);
+  const file = greedy.lookup(ROOT, 'file').nodeid;
+  const open = { opcode: opcodes.OPEN.code, nodeid: file, body: body(OpenIn, { flags: O_RDONLY }) };
+  const replies = greedy.guest.sendAll(Array.from({ length: 2000 }, () => open));
+  const opened = replies.filter((reply) => reply.error === 0).map((reply) => handleOf(reply.body));
+  assert.ok(opened.length >= 100 && opened.length < 700, `${opened.length} were opened`);
+  assert.ok(replies.every(({ error }) => error === 0 || error === -ENFILE));
+  using modest = Mount.connect(daemon.socketPaths[1], { requestQueues: 2 });
+  const other = modest.open(modest.lookup(ROOT, 'other').nodeid, O_RDONLY);
+  assert.equal(Buffer.from(modest.read(other, 0, 10)).toString(), 'other');
+  for (const fh of opened) greedy.release(fh);
+  greedy.release(greedy.open(file, O_RDONLY));
+});
+
+test('a daemon whose stderr nobody reads any more goes on', async () => {
+  await using daemon = await TestDaemon.start({ args: ['--stats'] });
+  using mount = Mount.connect(daemon.socketPath);
+  daemon.process.stderr?.destroy();
+  daemon.process.kill('SIGUSR1');
+  // Lookups that fail, and a request that is dropped: it would be said on stderr.
+  for (let i = 0; i < 2000; i += 1) mount.lookup(ROOT, 'absent', ENOENT);
+  mount.guest.sendBytes(new Uint8Array(10), 16);
+  mount.guest.close();
+  assert.deepEqual(await daemon.awaitEnd(5000), CLEAN);
 });
 
 test('a socket that a killed daemon left behind is taken over', async (t) => {

@@ -64,7 +64,7 @@ export interface RawFileSystem {
 
 /** What a file system module gives to the server; a module is named by its URL, so that every worker can load it. */
 export interface FileSystemModule {
-  /** Once a process, on the main thread. The result crosses threads: shared buffers, numbers, strings. Throws UserError. */
+  /** Once a process, on the main thread. The result crosses threads: shared buffers, numbers, strings. */
   openExport(options: unknown): unknown;
   /** What the log should say of an export: limits that the user may want to know of. */
   remarks(exported: unknown): string[];

@@ -6,6 +6,7 @@ import {
   ANSWER_COUNT,
   ANSWER_FAILED,
   ANSWER_RESULT,
+  ANSWER_STARTED,
   ANSWERS_WORDS,
   type QueueCommand,
   type ToMain,

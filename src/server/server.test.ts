@@ -20,12 +20,16 @@ async function endOf(deed: string): Promise<{ code: number | null; signal: strin
   const url = (path: string): string => JSON.stringify(new URL(path, import.meta.url).href);
   const socket = join(folder, 'socket');
   const source = `
+    import { connect } from 'node:net';
     import { initOffer, Server } from ${url('./index.ts')};
     import { moduleUrl } from ${url('../fs/passthrough/index.ts')};
     const options = { sharedDir: ${JSON.stringify(folder)}, readonly: false, entryTtlMs: 0, attributeTtlMs: 0 };
     const server = await Server.start({
       fileSystem: { module: moduleUrl, options }, socketPaths: [${JSON.stringify(socket)}],
-      offer: initOffer({ autoInvalidate: true }), stay: false, logLevel: 'error',
+      offer: initOffer({ autoInvalidate: true }), stay: true, logLevel: 'error',
+    });
+    const threadsRun = () => new Promise((resolve) => {
+      connect(${JSON.stringify(socket)}, function () { this.write('no vhost-user message'); }).on('error', () => undefined).on('close', resolve);
     });
     ${deed}`;
   const args = ['--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', source];
@@ -42,7 +46,9 @@ async function endOf(deed: string): Promise<{ code: number | null; signal: strin
 // Its threads sleep in the kernel in all of these; Node alone would wait for them for ever.
 
 test('process.exit ends a program with a server, with its exit code', async () => {
-  assert.deepEqual(await endOf('setTimeout(() => process.exit(7), 100);'), { code: 7, signal: null, said: '' });
+  const { code, said } = await endOf('await threadsRun(); process.exit(7);');
+  assert.equal(code, 7);
+  assert.match(said, /the connection .* is closed/);
 });
 
 test('process.exit ends it also while its threads are only starting', async () => {
@@ -50,7 +56,7 @@ test('process.exit ends it also while its threads are only starting', async () =
 });
 
 test('an uncaught error ends a program with a server', async () => {
-  const { code, said } = await endOf("setTimeout(() => { throw new Error('uncaught'); }, 100);");
+  const { code, said } = await endOf("await threadsRun(); setImmediate(() => { throw new Error('uncaught'); });");
   assert.equal(code, 1);
   assert.match(said, /Error: uncaught/);
 });

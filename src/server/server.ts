@@ -190,8 +190,8 @@ export class Server {
   }
 
   /**
-   * The process ends. Threads that sleep in the kernel would keep it for ever, so they are woken first; threads that have
-   * just worked must not be torn down (see `park`), so the end is made here, without Node's own.
+   * The process ends. Threads that sleep in the kernel would keep it for ever, so they are woken first; threads that
+   * have just worked must not be torn down (see `park`), so the end is made here, without Node's own.
    */
   #exit(code: number): void {
     if (this.#threads === 0) return;

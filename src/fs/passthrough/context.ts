@@ -135,7 +135,7 @@ export class Context {
     return fd < 0 ? fd : this.statFd(fd);
   }
 
-  /** The inode behind a name (at `nameAt` of `names`) of a directory, pinned and looked at. The gate checked the name. */
+  /** The inode behind a directory's name (at `nameAt` of `names`, checked by the gate), pinned and looked at. */
   lookUp(dirFd: number, dirSlot: number, names: Pick<Scratch, 'address'>, nameAt: number): number {
     const { address } = names;
     const result = statxName(dirFd, address, nameAt, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, this.#statAddress);

@@ -115,7 +115,7 @@ function addRoot(inodes: Inodes, rootFd: number, mountFd: number): void {
 export function remarks(exported: PassthroughExport): string[] {
   if (exported.reopens) return [];
   return [
-    `this process may not open files by handle (CAP_DAC_READ_SEARCH, or the file system has no handles): every file that ` +
+    'files cannot be opened by handle (for want of CAP_DAC_READ_SEARCH or of handles): every file that ' +
       `a guest knows keeps a descriptor, of which there are ${descriptorLimit().hard}. Raise the limit: ulimit -Hn.`,
   ];
 }

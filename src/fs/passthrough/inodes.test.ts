@@ -94,10 +94,10 @@ test('beyond its bound the table gives descriptors up and opens the same files a
     return;
   }
   const inodes = newTable(20);
-  const before = readdirSync('/proc/self/fd').length;
+  const descriptors = readdirSync('/proc/self/fd').length;
   const slots = Array.from({ length: 200 }, (_, i) => add(inodes, `many${i}`));
   assert.ok(inodes.open <= 20 + 16, `${inodes.open} descriptors`);
-  assert.ok(readdirSync('/proc/self/fd').length <= before + 36);
+  assert.ok(readdirSync('/proc/self/fd').length <= descriptors + 36);
   for (const [i, slot] of slots.entries()) {
     assert.equal(inodes.pin(slot, 0), true);
     const fd = inodes.fd(slot);
@@ -198,12 +198,12 @@ test('several threads look the same inodes up and forget them, and nothing is lo
     });`;
   const url = (path: string): string => new URL(path, import.meta.url).href;
   const modules = [url('./inodes.ts'), url('./lookups.ts'), url('../../sys/index.ts')];
-  const before = readdirSync('/proc/self/fd').length;
+  const descriptors = readdirSync('/proc/self/fd').length;
   const workers = [1, 7, 13].map((step) => {
     return new Worker(source, { eval: true, workerData: { modules, shared, counts, step, fd: mountFd } });
   });
   await Promise.all(workers.map((worker) => new Promise((resolve) => worker.on('exit', resolve))));
   assert.equal(inodes.known, 1);
   assert.equal(inodes.open, 1);
-  assert.ok(readdirSync('/proc/self/fd').length <= before);
+  assert.ok(readdirSync('/proc/self/fd').length <= descriptors);
 });
