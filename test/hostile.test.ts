@@ -606,6 +606,55 @@ test('a guest that forgets inodes before it has been told of them gains and leak
   await assertNothingLeft(scene, descriptors);
 });
 
+test('sessions that start and end while four queues are at work leave nothing behind', async (t) => {
+  const scene = enter(t, 4);
+  const { guest, mount, path, nodeid, probe: check } = scene;
+  const random = Random.fromEnvironment(t);
+  for (let i = 0; i < 8; i += 1) writeFileSync(join(path, `${i}`), CONTENT);
+  const descriptors = daemon().descriptors() - 1;
+  const own = name(basename(path));
+  let directory = nodeid;
+  const any = (): FuseRequest => {
+    const guess = BigInt(2 + random.below(12)) + (BigInt(random.below(40)) << 32n);
+    const { LOOKUP, FORGET, OPEN, OPENDIR, READDIRPLUS, RELEASE, INIT, DESTROY } = opcodes;
+    return random.pick<FuseRequest>([
+      { opcode: LOOKUP.code, nodeid: directory, body: name(`${random.below(8)}`) },
+      { opcode: LOOKUP.code, nodeid: directory, body: name(`${random.below(8)}`) },
+      { opcode: LOOKUP.code, body: own },
+      { opcode: FORGET.code, nodeid: guess, body: body(ForgetIn, { nlookup: 1 }) },
+      { opcode: OPEN.code, nodeid: guess, body: body(OpenIn) },
+      { opcode: OPENDIR.code, body: body(OpenIn) },
+      { opcode: READDIRPLUS.code, nodeid: directory, body: body(ReadIn, { fh: guess, size: 4096 }) },
+      { opcode: RELEASE.code, body: body(ReleaseIn, { fh: guess }) },
+      { opcode: INIT.code, body: body(INIT.in, { major: 7, minor: 41 }) },
+      random.below(4) === 0
+        ? { opcode: DESTROY.code }
+        : { opcode: INIT.code, body: body(INIT.in, { major: 7, minor: 41 }) },
+    ]);
+  };
+  for (let round = 0; round < 1500; round += 1) {
+    for (let queue = 1; queue <= 4; queue += 1) {
+      for (let i = 0; i < 8; i += 1) {
+        const at = guest.dataAt + queue * 131_072 + i * 16_384;
+        const message = guest.encode(any());
+        guest.write(at, message);
+        const reply = { address: at + 4096, length: OutHeader.bytes + 4096 };
+        assert.ok(guest.drivers[queue].add([{ address: at, length: message.length }], [reply]) >= 0);
+      }
+      guest.drivers[queue].publish();
+      guest.kick(queue);
+    }
+    for (let queue = 1; queue <= 4; queue += 1) for (let i = 0; i < 8; i += 1) guest.collect(queue);
+    if (round % 50 !== 0) continue;
+    daemon().watched();
+    assert.equal(guest.init().error, 0);
+    directory = mount.lookup(ROOT, basename(path)).nodeid;
+    check();
+  }
+  assert.equal(guest.init().error, 0);
+  await assertNothingLeft(scene, descriptors);
+});
+
 test('node ids and handles that are made up open nothing', (t) => {
   const { guest, mount, path, nodeid, probe: check } = enter(t);
   const random = Random.fromEnvironment(t);
@@ -840,7 +889,10 @@ test('lives with requests and descriptors that change while they are read', asyn
       { address: at + 65536 + i * 4096, length: 200, flags: WRITE },
     ]);
   }
-  const heads = originals.map((_, i) => 3 * i);
+  // Those that open something do it seldom: nothing is closed before the end.
+  const opening = new Set<number>([opcodes.OPEN, opcodes.OPENDIR, opcodes.CREATE].map((each) => each.code));
+  const seldom = originals.map((_, i) => 3 * i);
+  const often = seldom.filter((_, i) => !opening.has(originals[i].opcode));
   const host = guest.frontEnd.memory;
   const threads = [
     { address: host.hostOfGuest(at, 1), bytes: originals.length * 512, descriptors: false },
@@ -854,9 +906,10 @@ test('lives with requests and descriptors that change while they are read', asyn
   let served = 0;
   try {
     for (let round = 0; performance.now() < end; round += 1) {
+      const heads = round % 40 === 0 ? seldom : often;
       ring.offer(...heads);
       served += ring.run(heads.length).length;
-      if (round % 20 === 0) check();
+      if (round % 40 === 0) check();
     }
   } finally {
     // Before the memory goes.

@@ -7,12 +7,13 @@ import { type TestContext, test } from 'node:test';
 import { EIO, ENOENT } from '../src/core/index.ts';
 import { OutHeader, opcodes, WriteIn } from '../src/fuse/index.ts';
 import { close, eventfd, memfd, O_APPEND, O_WRONLY } from '../src/sys/index.ts';
-import { HEADER_NEED_REPLY, MAX_PAYLOAD_BYTES, VRING_NO_FD } from '../src/vhost/index.ts';
+import { FRONT_END, HEADER_NEED_REPLY, MAX_PAYLOAD_BYTES, VRING_NO_FD } from '../src/vhost/index.ts';
 import { commonDaemon, TestDaemon } from './daemon.ts';
 import { body, concat, words } from './fuse.ts';
 import { HIPRIO, TestGuest } from './guest.ts';
 import { Mount, ownFolder, ROOT } from './mount.ts';
 import { setBlocking } from './native.ts';
+import { Random } from './random.ts';
 import { RawFrontEnd, type RawQueue, regionPayload, state, u64 } from './raw-front-end.ts';
 
 const MIB = 1024 * 1024;
@@ -311,10 +312,13 @@ test('with REPLY_ACK, every message says how it went', (t) => {
   assert.equal(frontEnd.init(queue, DATA), 0);
 });
 
-test('a ring outside of all memory is refused, the user is told of share=on, and the connection lives', async (t) => {
-  const { frontEnd, queues } = setUp(t);
-  const [, queue] = queues;
-  const from = daemon().said.length;
+test('a ring outside of all memory is refused, the user is told of share=on, and the connection lives', async () => {
+  // What a daemon says of its VMMs is limited: this one has said nothing yet.
+  await using quiet = await TestDaemon.start();
+  using frontEnd = new RawFrontEnd(quiet.socketPath);
+  frontEnd.negotiate();
+  frontEnd.addRegion(0, 16 * MIB);
+  const queue = frontEnd.makeQueue(1, RINGS);
   assert.ok(frontEnd.does('SET_VRING_NUM', state(1, 128)));
   assert.ok(frontEnd.does('SET_VRING_BASE', state(1, 0)));
   for (const field of ['descUserAddr', 'availUserAddr', 'usedUserAddr']) {
@@ -322,7 +326,7 @@ test('a ring outside of all memory is refused, the user is told of share=on, and
       assert.equal(frontEnd.does('SET_VRING_ADDR', frontEnd.addresses(queue, { [field]: address })), false);
     }
   }
-  await daemon().hears('share=on', from);
+  await quiet.hears('share=on');
   // In memory at its start, and out of it before its end.
   const end = 0x7f00_0000_0000 + 16 * MIB;
   for (const field of ['descUserAddr', 'availUserAddr', 'usedUserAddr']) {
@@ -441,6 +445,7 @@ test('a kick descriptor in blocking mode does not hold a queue up', (t) => {
   const { guest } = mount;
   // eventfds of some VMMs block: a read of one that has not been signalled sleeps until it is.
   setBlocking(guest.kickFd(1));
+  guest.frontEnd.request('SET_VRING_KICK', u64(1), [guest.kickFd(1)]);
   for (let round = 1; round <= 5; round += 1) {
     appends(1000);
     for (let i = 0; i < 1000; i += 1) assert.equal(guest.collect(1).bytes, OutHeader.bytes + 8);
@@ -532,6 +537,69 @@ test('a connection that ends anywhere in a message ends the session and nothing 
     if (length > 0) frontEnd.sendBytes(message.subarray(0, length), fds);
   }
   assertAlive();
+});
+
+/** A message that may be right, nearly right, or nothing at all. */
+function anyMessage(random: Random): { code: number; payload: Uint8Array; fds: number } {
+  const { code, bytes, most, fds } = random.pick(FRONT_END);
+  const edges = [
+    0n,
+    1n,
+    2n,
+    64n,
+    65n,
+    128n,
+    4096n,
+    2n ** 20n,
+    0xffff_ffffn,
+    2n ** 47n,
+    2n ** 53n,
+    2n ** 63n,
+    2n ** 64n - 1n,
+  ];
+  // What does not even have the shape of its message ends the connection, and most should get further.
+  const shapely = random.below(20) !== 0;
+  const size = shapely ? bytes : random.pick([most, random.below(300)]);
+  const payload = new DataView(new ArrayBuffer(size));
+  const addresses = [0x7f00_0000_0000n, 0x7f00_0000_1000n, 0x7f00_0010_0000n];
+  for (let at = 0; at + 8 <= size; at += 8) payload.setBigUint64(at, random.pick([...edges, ...addresses]), true);
+  // Most messages are about a queue, by its number.
+  if (size >= 4 && random.below(3) !== 0) payload.setUint32(0, random.below(3), true);
+  return {
+    code: shapely ? code : random.below(60),
+    payload: new Uint8Array(payload.buffer),
+    fds: shapely ? Math.min(fds, 1) : random.below(3),
+  };
+}
+
+test('any messages at all are done, refused, or the end of the connection', (t) => {
+  const random = Random.fromEnvironment(t);
+  const before = daemon().descriptors();
+  const file = memfd('any', MIB);
+  const event = eventfd();
+  t.after(() => close(file) + close(event));
+  let done = 0;
+  for (let connections = 0; connections < 100; connections += 1) {
+    daemon().watched();
+    using frontEnd = new RawFrontEnd(daemon().socketPath);
+    frontEnd.negotiate();
+    if (random.below(2) === 0) frontEnd.addRegion(0, 16 * MIB);
+    const queue = frontEnd.memory.regions.length > 0 ? frontEnd.makeQueue(1, RINGS) : undefined;
+    if (queue !== undefined) frontEnd.startQueue(queue);
+    for (let messages = 0; messages < 60; messages += 1) {
+      const { code, payload, fds } = anyMessage(random);
+      const passed = Array.from({ length: fds }, () => random.pick([file, event, event]));
+      // SET_PROTOCOL_FEATURES might end the answers.
+      if (code === 16) continue;
+      frontEnd.sendBytes(RawFrontEnd.message(code, payload, HEADER_NEED_REPLY), passed);
+      if (frontEnd.receive(code) === undefined) break;
+      done += 1;
+    }
+  }
+  assertAlive();
+  connect(t).negotiate();
+  assert.ok(done > 500, `only ${done} messages were answered`);
+  assert.ok(daemon().descriptors() <= before + 1, 'descriptors leak');
 });
 
 test('without --stay, nonsense ends the daemon cleanly and its socket goes', async () => {

@@ -6,7 +6,7 @@ import { type Command, Option } from 'commander';
 import { CACHE_MODES, type CacheMode, cachePolicy } from '../coherence/index.ts';
 import { UserError } from '../core/index.ts';
 import { moduleUrl, type PassthroughOptions } from '../fs/passthrough/index.ts';
-import { formatStatistics, initOffer, LOG_LEVELS, type LogLevel, Server } from '../server/index.ts';
+import { formatStatistics, initOffer, LOG_LEVELS, type LogLevel, Server, writeLine } from '../server/index.ts';
 
 interface Options {
   readonly sharedDir: string;
@@ -32,6 +32,9 @@ In the guest:
 
 Signals: SIGTERM and SIGINT end the daemon; SIGUSR1 prints what it did so far.
 Exit codes: 0 the VM has gone, or a signal; 1 wrong use, a directory or a socket that cannot be had; 70 a bug.`;
+
+/** From a signal to the end, whatever the sessions are at. */
+const END_MS = 700;
 
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
@@ -62,6 +65,7 @@ function checkDirectory(path: string): string {
 
 async function serve(options: Options): Promise<void> {
   const sharedDir = checkDirectory(options.sharedDir);
+  if (options.socketPath.includes('')) throw new UserError('--socket-path: the path is empty.');
   const doubled = options.socketPath.find((path, i) => options.socketPath.indexOf(path) !== i);
   if (doubled !== undefined) throw new UserError(`--socket-path ${doubled} is given twice.`);
   const policy = cachePolicy(options.cache === 'none' ? 'never' : options.cache);
@@ -84,13 +88,18 @@ async function serve(options: Options): Promise<void> {
   });
   const report = (): void => {
     const gauges = Object.entries(server.gauges()).map(([name, value]) => `${name} ${value}`);
-    process.stderr.write(`${formatStatistics(server.statistics())}\n${gauges.join(', ')}\n`);
+    writeLine(`${formatStatistics(server.statistics())}\n${gauges.join(', ')}`);
   };
-  process.on('SIGTERM', () => server.stop());
-  process.on('SIGINT', () => server.stop());
+  const end = (): void => {
+    server.stop();
+    // A queue that is stuck in the kernel (a server that does not answer, a lease) cannot be waited for.
+    setTimeout(() => process.exit(), END_MS).unref();
+  };
+  process.on('SIGTERM', end);
+  process.on('SIGINT', end);
   process.on('SIGUSR1', report);
   // Kata and others wait for exactly this line.
-  process.stderr.write('Waiting for vhost-user socket connection...\n');
+  writeLine('Waiting for vhost-user socket connection...');
   await server.finished;
   if (options.stats) report();
   // Not by running out of work: that takes as long as the threads are parked.

@@ -41,11 +41,15 @@ export class QueueRunner {
     return next;
   }
 
+  /** Takes note of a kick: only when there is one, as the VMM may have made the descriptor one that blocks. */
+  acknowledge(): void {
+    if (this.#ring !== undefined) drainEventfd(this.#ring.kickFd);
+  }
+
   /** After a kick, or to go on: serves what is there, BATCH chains at most. True when more may be waiting. */
   run(): boolean {
     const ring = this.#ring;
     if (ring === undefined) return false;
-    drainEventfd(ring.kickFd);
     const queue = this.#queue;
     queue.disableNotify();
     let served = 0;

@@ -31,8 +31,13 @@ function execute(command: QueueCommand): number {
       mirror.set(command.regions);
       return 0;
     case 'start':
-      runner.start(command.ring);
       epoll.add(command.ring.kickFd, KEY_KICK);
+      try {
+        runner.start(command.ring);
+      } catch (error) {
+        epoll.remove(command.ring.kickFd);
+        throw error;
+      }
       return 0;
     case 'stop':
       epoll.remove(runner.kickFd);
@@ -68,7 +73,9 @@ function run(): void {
     const ready = epoll.wait(more ? 0 : -1);
     let kicked: boolean = more;
     for (let i = 0; i < ready; i += 1) {
-      if (epoll.key(i) === KEY_KICK) kicked = true;
+      // After a command too: a queue that was started again may have missed its kick.
+      kicked = true;
+      if (epoll.key(i) === KEY_KICK) runner.acknowledge();
       else if (!obey()) return;
     }
     more = kicked && runner.run();

@@ -1,5 +1,5 @@
 /** The daemon: one export, a session for each socket. The main thread starts threads and hears of their end. */
-import { statSync, unlinkSync } from 'node:fs';
+import { type Stats, statSync, unlinkSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 
 import { UserError } from '../core/index.ts';
@@ -11,6 +11,7 @@ import {
   exitNow,
   isSocketInUse,
   listenUnix,
+  shutdown,
   SOCKET_PATH_MAX,
   signalEventfd,
   SysError,
@@ -57,6 +58,10 @@ export class Server {
   readonly #sockets: Listening[];
   readonly #sessions: unknown[] = [];
   readonly #counters: SharedArrayBuffer[] = [];
+  /** The VMM's end of each session that has one. */
+  readonly #connections = new Map<Listening, number>();
+  /** When the sessions were told to end. */
+  #stopAt = Number.POSITIVE_INFINITY;
   /** Threads that exist, parked ones included. */
   #threads = 0;
   #resolve: () => void = () => undefined;
@@ -95,7 +100,11 @@ export class Server {
 
   /** Ends all sessions; `finished` settles when they have. */
   stop(): void {
+    if (this.#sockets.length === 0) return;
+    this.#stopAt = Math.min(this.#stopAt, performance.now());
     signalEventfd(this.#stopFd);
+    // A session that waits for the rest of a message hears nothing else.
+    for (const fd of this.#connections.values()) shutdown(fd);
   }
 
   /** Requests so far, by opcode, over all sessions. */
@@ -145,8 +154,12 @@ export class Server {
         this.#endSession(socket);
         break;
       case 'connected':
+        this.#connections.set(socket, message.fd);
+        this.#log.info(`a VM has connected to ${socket.path}`);
+        break;
       case 'disconnected':
-        this.#log.info(`a VM has ${message.kind} ${message.kind === 'connected' ? 'to' : 'from'} ${socket.path}`);
+        this.#connections.delete(socket);
+        this.#log.info(`a VM has disconnected from ${socket.path}`);
     }
   }
 
@@ -195,10 +208,10 @@ export class Server {
    */
   #exit(code: number): void {
     if (this.#threads === 0) return;
-    if (this.#sockets.length > 0) signalEventfd(this.#stopFd);
+    this.stop();
     for (const socket of this.#sockets) removeSocket(socket);
     const alive = new Int32Array(this.#alive);
-    const deadline = performance.now() + THREADS_END_MS;
+    const deadline = Math.min(this.#stopAt, performance.now()) + THREADS_END_MS;
     for (let running = Atomics.load(alive, 0); running > 0; running = Atomics.load(alive, 0)) {
       const left = deadline - performance.now();
       if (left <= 0 || Atomics.wait(alive, 0, running, left) === 'timed-out') break;
@@ -235,7 +248,12 @@ function listen(path: string): Listening {
 
 /** A socket that a daemon left behind when it was killed goes; anything else at that path is not ours to take. */
 function removeStale(path: string): void {
-  const found = statSync(path, { throwIfNoEntry: false });
+  let found: Stats | undefined;
+  try {
+    found = statSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw new UserError(`cannot make the socket '${path}': ${(error as Error).message}.`, { cause: error });
+  }
   if (found === undefined) return;
   if (!found.isSocket()) {
     throw new UserError(`${path} exists and is no socket. Choose another --socket-path, or remove it.`);

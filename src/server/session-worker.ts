@@ -2,7 +2,7 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 
 import { errnoName, type Fd, MAX_REQUEST_QUEUES } from '../core/index.ts';
-import { accept, Epoll } from '../sys/index.ts';
+import { accept, Epoll, SysError } from '../sys/index.ts';
 import { Backend, Channel, type MappedRegion, type RingSetup, type VhostDevice, VhostError } from '../vhost/index.ts';
 import { QueueError } from '../virtio/index.ts';
 import { configSpace } from './config-space.ts';
@@ -57,12 +57,13 @@ class Device implements VhostDevice {
       return;
     }
     try {
+      epoll.add(ring.kickFd, KEY_HIPRIO);
       hiprio.start(ring);
     } catch (error) {
-      if (error instanceof QueueError) throw new VhostError('RING', error.message);
+      epoll.remove(ring.kickFd);
+      if (error instanceof QueueError || error instanceof SysError) throw new VhostError('RING', error.message);
       throw error;
     }
-    epoll.add(ring.kickFd, KEY_HIPRIO);
   }
 
   stopQueue(index: number): number {
@@ -116,10 +117,15 @@ function serveConnection(channel: Channel): boolean {
       for (let i = 0; i < ready; i += 1) {
         const key = epoll.key(i);
         if (key === KEY_STOP) return false;
-        if (key === KEY_HIPRIO) kicked = true;
-        else if (!backend.serveMessage()) return true;
-        // A message may have changed what the other keys stand for; they are asked for again.
-        else break;
+        // After a message too: a queue that was started again may have missed its kick.
+        kicked = true;
+        if (key === KEY_HIPRIO) {
+          hiprio.acknowledge();
+        } else {
+          if (!backend.serveMessage()) return true;
+          // The message may have changed what the other keys stand for; they are asked for again.
+          break;
+        }
       }
       more = kicked && hiprio.run();
     }
@@ -137,7 +143,7 @@ function run(): void {
   for (;;) {
     const channel = awaitConnection();
     if (channel === undefined) return;
-    tell({ kind: 'connected' });
+    tell({ kind: 'connected', fd: channel.fd });
     const goOn = serveConnection(channel);
     tell({ kind: 'disconnected' });
     if (!goOn || !data.stay) return;

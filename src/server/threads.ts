@@ -52,7 +52,8 @@ export type ToMain =
       readonly commandFd: number;
       readonly answers: SharedArrayBuffer;
     }
-  | { readonly kind: 'connected' }
+  /** `fd`: the connection, for the main thread to shut down when this one is stuck in it. */
+  | { readonly kind: 'connected'; readonly fd: number }
   | { readonly kind: 'disconnected' }
   /** The session is over and has stopped its queues' threads. */
   | { readonly kind: 'ended' };

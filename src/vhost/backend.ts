@@ -3,7 +3,7 @@
  * device itself (queues, threads, file system) stands behind `VhostDevice` and knows no message.
  */
 import type { Fd } from '../core/index.ts';
-import { close } from '../sys/index.ts';
+import { close, setNonblocking, signalEventfd } from '../sys/index.ts';
 import type { Channel, Message } from './channel.ts';
 import { VhostError } from './error.ts';
 import { type MappedRegion, mapRegion, type RegionRequest, unmapRegion } from './mapped-memory.ts';
@@ -303,7 +303,15 @@ export class Backend {
   }
 
   #restart(indices: readonly number[]): void {
-    for (const index of indices) this.#apply(index);
+    for (const index of indices) {
+      try {
+        this.#apply(index);
+      } catch (error) {
+        // The ring went with the memory: that queue stands still, the others go on.
+        if (!(error instanceof VhostError)) throw error;
+        this.#device.warn(error.message);
+      }
+    }
   }
 
   // Rings.
@@ -348,15 +356,23 @@ export class Backend {
   #setKick(message: Message): undefined {
     const value = U64.value(message.payload, 0);
     const index = this.#index(value & 0xff);
-    const fd = takeFd(message);
-    if ((value & VRING_NO_FD) !== 0 || fd === undefined) {
+    const fd = (value & VRING_NO_FD) === 0 ? takeFd(message) : undefined;
+    if (fd === undefined) {
       throw new VhostError('UNSUPPORTED', `queue ${index}: the VMM gives no kick descriptor and wants polling`);
     }
     const vring = this.#vrings[index];
     this.#stop(index);
     if (vring.kickFd >= 0) close(vring.kickFd);
+    // A thread must never wait in a read or a write of it, whoever else uses it.
+    setNonblocking(fd);
     vring.kickFd = fd;
-    this.#apply(index);
+    try {
+      this.#apply(index);
+    } catch (error) {
+      close(fd);
+      vring.kickFd = -1;
+      throw error;
+    }
     return undefined;
   }
 
@@ -364,10 +380,11 @@ export class Backend {
     const value = U64.value(message.payload, 0);
     const index = this.#index(value & 0xff);
     const vring = this.#vrings[index];
-    const fd = takeFd(message) ?? -1;
+    const fd = (value & VRING_NO_FD) === 0 ? takeFd(message) : undefined;
     const running = this.#stop(index);
     if (vring.callFd >= 0) close(vring.callFd);
-    vring.callFd = (value & VRING_NO_FD) === 0 ? fd : -1;
+    vring.callFd = fd ?? -1;
+    if (fd !== undefined) setNonblocking(fd);
     if (running) this.#apply(index);
     return undefined;
   }
@@ -391,6 +408,8 @@ export class Backend {
       callFd: vring.callFd,
     });
     vring.running = true;
+    // An interrupt may have gone to a descriptor that nobody listens to any more. One too many does no harm.
+    if (vring.callFd >= 0) signalEventfd(vring.callFd);
   }
 
   #hostAddresses(index: number): Pick<RingSetup, 'descriptorTable' | 'availableRing' | 'usedRing'> {

@@ -1,6 +1,6 @@
 /** Guest memory as the front-end passes it: files to map. */
 import { type Fd, PAGE_BYTES } from '../core/index.ts';
-import { close, fileSize, mapShared, munmap } from '../sys/index.ts';
+import { close, fileSize, mapShared, munmap, SysError } from '../sys/index.ts';
 import { VhostError } from './error.ts';
 
 /** A region of guest memory, mapped into this process. */
@@ -45,6 +45,9 @@ export function mapRegion(request: RegionRequest, fd: Fd): MappedRegion {
       throw new VhostError('MEMORY', `${what}: its file has ${size} bytes, fewer than ${mmapOffset} + ${sizeBytes}`);
     }
     return { guestAddress, sizeBytes, userAddress, hostAddress: mapShared(fd, sizeBytes, mmapOffset) };
+  } catch (error) {
+    if (error instanceof SysError) throw new VhostError('MEMORY', `a memory region cannot be mapped: ${error.message}`);
+    throw error;
   } finally {
     close(fd);
   }

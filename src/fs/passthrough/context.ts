@@ -143,8 +143,8 @@ export class Context {
     const known = this.#findLooked();
     if (known !== 0) return known;
     const name = address + nameAt;
-    let fd = openat2(dirFd, name, this.#how);
-    if (fd === -EMFILE && this.inodes.closeSome() > 0) fd = openat2(dirFd, name, this.#how);
+    if (!this.inodes.mayOpen()) return -ENFILE;
+    const fd = openat2(dirFd, name, this.#how);
     if (fd < 0) return fd === -EMFILE ? -ENFILE : fd;
     const looked = this.statFd(fd);
     if (looked < 0) {
@@ -215,10 +215,9 @@ export class Context {
 
   /** Opens the file behind a descriptor (O_PATH or not) anew. There is no name that could be swapped meanwhile. */
   reopen(fd: number, flags: number): number {
-    const name = this.procName(fd);
-    const opened = openat(this.#procFd, name, flags | O_CLOEXEC, 0);
-    if (opened !== -EMFILE) return opened;
-    return this.inodes.closeSome() > 0 ? openat(this.#procFd, name, flags | O_CLOEXEC, 0) : -ENFILE;
+    if (!this.inodes.mayOpen()) return -ENFILE;
+    const opened = openat(this.#procFd, this.procName(fd), flags | O_CLOEXEC, 0);
+    return opened === -EMFILE ? -ENFILE : opened;
   }
 
   /** The directory in which `procName` is a name. */

@@ -117,9 +117,9 @@ export class Files {
     const guestFlags = CreateIn.flags(view, request.body);
     const mode = CreateIn.mode(view, request.body) & 0o7777;
     const hostFlags = (guestFlags & OPEN_FLAGS) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    if (!context.inodes.mayOpen()) return -ENFILE;
     context.actAsGuest(request.uid, request.gid);
-    let fd = openat(dirFd, name, hostFlags, mode);
-    if (fd === -EMFILE && context.inodes.closeSome() > 0) fd = openat(dirFd, name, hostFlags, mode);
+    const fd = openat(dirFd, name, hostFlags, mode);
     context.actAsSelf(request.uid, request.gid);
     // Somebody else created it meanwhile. It may be anything, so it is opened as any known inode is.
     const exists = fd === -EEXIST && (guestFlags & O_EXCL) === 0;

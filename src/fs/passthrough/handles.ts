@@ -1,5 +1,6 @@
 /** The open files and directories of one session, in memory shared by its workers. */
 import { close } from '../../sys/index.ts';
+import type { Inodes } from './inodes.ts';
 import { SLOT_STATE_WORDS, Slots } from './slots.ts';
 
 // A record. REFS is 1 while the guest has the handle open, plus 1 for each request that works on it.
@@ -34,7 +35,10 @@ export class Handles {
   readonly #records: Int32Array;
   readonly #slots: Slots;
 
-  constructor(shared: SharedHandles) {
+  readonly #inodes: Inodes;
+
+  constructor(shared: SharedHandles, inodes: Inodes) {
+    this.#inodes = inodes;
     this.#control = new Int32Array(shared.control);
     this.#records = new Int32Array(shared.records);
     const state = this.#control.subarray(SLOT_STATE, SLOT_STATE + SLOT_STATE_WORDS);
@@ -68,6 +72,7 @@ export class Handles {
     records[at + POSITION_HI] = 0;
     Atomics.store(records, at + REFS, 1);
     Atomics.add(this.#control, OPEN_COUNT, 1);
+    this.#inodes.countHandle(1);
     return slot;
   }
 
@@ -149,6 +154,7 @@ export class Handles {
   #free(slot: number): void {
     close(this.#records[slot * RECORD_WORDS + FD]);
     Atomics.sub(this.#control, OPEN_COUNT, 1);
+    this.#inodes.countHandle(-1);
     this.#slots.give(slot);
   }
 }

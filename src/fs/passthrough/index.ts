@@ -84,8 +84,8 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
   const { hard } = descriptorLimit();
   setDescriptorLimit(hard, hard);
   // Half for inodes, half for open files; the soft bound on inodes holds where they can be reopened.
-  const maxOpen = Math.max(64, Math.floor((hard - RESERVED_DESCRIPTORS) / 2));
-  const shared = Inodes.create(maxOpen);
+  const maxDescriptors = Math.max(128, hard - RESERVED_DESCRIPTORS);
+  const shared = Inodes.create(Math.floor(maxDescriptors / 2), maxDescriptors);
   const inodes = new Inodes(shared);
   addRoot(inodes, rootFd, mountFd);
   const policy = {
@@ -101,7 +101,7 @@ function addRoot(inodes: Inodes, rootFd: number, mountFd: number): void {
   const looker = new Context({
     inodes,
     lookups: new Lookups(Lookups.create(2), inodes),
-    handles: new Handles(Handles.create(2)),
+    handles: new Handles(Handles.create(2), inodes),
     policy: { entryTtlMs: 0, attributeTtlMs: 0, fileFlags: 0, directoryFlags: 0 },
     procFd: -1,
     mayActAs: false,
@@ -127,7 +127,7 @@ export function openSession(): PassthroughSession {
 export function openWorker(exported: PassthroughExport, session: PassthroughSession): RawFileSystem {
   const inodes = new Inodes(exported.inodes);
   const lookups = new Lookups(session.lookups, inodes);
-  const handles = new Handles(session.handles);
+  const handles = new Handles(session.handles, inodes);
   const context = new Context({
     inodes,
     lookups,
@@ -197,6 +197,8 @@ export function closeExport(exported: PassthroughExport): void {
 /** What is known and open now. The root counts as an inode. */
 export function gauges(exported: PassthroughExport, sessions: readonly PassthroughSession[]): Record<string, number> {
   const inodes = new Inodes(exported.inodes);
-  const handles = sessions.map((session) => new Handles(session.handles).open).reduce((sum, open) => sum + open, 0);
+  const handles = sessions
+    .map((session) => new Handles(session.handles, inodes).open)
+    .reduce((sum, open) => sum + open, 0);
   return { inodes: inodes.known, inodeDescriptors: inodes.open, handles };
 }

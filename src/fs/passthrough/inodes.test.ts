@@ -28,7 +28,7 @@ const openPath = (path: string): number => openat(AT_FDCWD, coldString(path), O_
 
 /** A table whose root is the folder, as the export makes it. */
 function newTable(maxOpen = 10_000): Inodes {
-  const inodes = new Inodes(Inodes.create(maxOpen, 1 << 16));
+  const inodes = new Inodes(Inodes.create(maxOpen, 2 * maxOpen, 1 << 16));
   const root = inodes.insert(1, 1, 0, 0o040000, openPath(folder));
   assert.equal(root, ROOT_SLOT);
   inodes.pinToSession(root);
@@ -178,7 +178,7 @@ test('a forget of more than was given takes no more than that', () => {
 });
 
 test('several threads look the same inodes up and forget them, and nothing is lost or left', async () => {
-  const shared = Inodes.create(10_000, 1 << 16);
+  const shared = Inodes.create(10_000, 20_000, 1 << 16);
   const counts = Lookups.create(1 << 16);
   const inodes = new Inodes(shared);
   inodes.pinToSession(inodes.insert(1, 1, 0, 0o040000, openPath(folder)));

@@ -50,7 +50,9 @@ const CLOCK_HAND = 4;
 const MAX_OPEN = 5;
 const MOUNT_LOCK = 6;
 const MOUNT_COUNT = 7;
-const SLOT_STATE = 8;
+const HANDLES = 8;
+const MAX_DESCRIPTORS = 9;
+const SLOT_STATE = 10;
 const STRIPE_LOCKS = SLOT_STATE + SLOT_STATE_WORDS;
 const MOUNT_DEVS = STRIPE_LOCKS + STRIPES;
 const MOUNT_FDS = MOUNT_DEVS + MOUNTS;
@@ -86,8 +88,11 @@ export class Inodes {
     );
   }
 
-  /** An empty table. `maxOpen`: descriptors that inodes may hold before they give some up. */
-  static create(maxOpen: number, capacity = CAPACITY): SharedInodes {
+  /**
+   * An empty table. `maxOpen`: descriptors that inodes may hold before they give some up; `maxDescriptors`: what inodes
+   * and handles of all sessions may hold together.
+   */
+  static create(maxOpen: number, maxDescriptors = 2 * maxOpen, capacity = CAPACITY): SharedInodes {
     const shared = {
       control: new SharedArrayBuffer(CONTROL_WORDS * 4),
       records: new SharedArrayBuffer(capacity * RECORD_WORDS * 4),
@@ -96,6 +101,7 @@ export class Inodes {
     const control = new Int32Array(shared.control);
     control[BUCKETS] = FIRST_BUCKETS;
     control[MAX_OPEN] = maxOpen;
+    control[MAX_DESCRIPTORS] = maxDescriptors;
     return shared;
   }
 
@@ -107,6 +113,24 @@ export class Inodes {
   /** Descriptors held by inodes. */
   get open(): number {
     return Atomics.load(this.#control, OPEN);
+  }
+
+  /**
+   * Whether there is room for one more descriptor, made by inodes giving some up where it must be. The rest of the
+   * process keeps what it needs: a guest that opens all it can must not keep another VM from connecting.
+   */
+  mayOpen(): boolean {
+    return this.#hasRoom() || (this.closeSome() > 0 && this.#hasRoom());
+  }
+
+  #hasRoom(): boolean {
+    const control = this.#control;
+    return Atomics.load(control, OPEN) + Atomics.load(control, HANDLES) < control[MAX_DESCRIPTORS];
+  }
+
+  /** Counts a handle's descriptor in (1) or out (-1). */
+  countHandle(change: 1 | -1): void {
+    Atomics.add(this.#control, HANDLES, change);
   }
 
   /** Slots ever used, plus one. */

@@ -44,9 +44,10 @@ export class Lookups {
     lock(this.#locks, at);
     const before = this.#counts[slot];
     this.#counts[slot] = before + 1;
-    unlock(this.#locks, at);
+    // Under the lock: a forget that came in between would take back a hold that is not there yet.
     if (before === 0) this.#inodes.pinToSession(slot);
-    else this.#inodes.unpin(slot);
+    unlock(this.#locks, at);
+    if (before > 0) this.#inodes.unpin(slot);
   }
 
   /** FORGET. A count beyond what was given, or an inode that was not, costs nobody but this guest. */
