@@ -29,7 +29,8 @@ async function endOf(deed: string): Promise<{ code: number | null; signal: strin
       offer: initOffer({ autoInvalidate: true }), stay: true, logLevel: 'error',
     });
     const threadsRun = () => new Promise((resolve) => {
-      connect(${JSON.stringify(socket)}, function () { this.write('no vhost-user message'); }).on('error', () => undefined).on('close', resolve);
+      const client = connect(${JSON.stringify(socket)}, () => client.write('no vhost-user message'));
+      client.on('error', () => undefined).on('close', resolve);
     });
     ${deed}`;
   const args = ['--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', source];

@@ -6,7 +6,7 @@ import type { Fd } from '../core/index.ts';
 import { close, setNonblocking, signalEventfd } from '../sys/index.ts';
 import type { Channel, Message } from './channel.ts';
 import { VhostError } from './error.ts';
-import { type MappedRegion, mapRegion, type RegionRequest, unmapRegion } from './mapped-memory.ts';
+import { type MappedRegion, mapRegion, unmapRegion } from './mapped-memory.ts';
 import {
   Config,
   Feature,
@@ -25,6 +25,7 @@ import {
   VringAddr,
   VringState,
 } from './messages.ts';
+import { bigU64, readRegion, u64, vringState } from './payloads.ts';
 
 /** Where a ring is and how it is spoken to. Addresses are host addresses. */
 export interface RingSetup {
@@ -347,10 +348,7 @@ export class Backend {
     this.#stop(index);
     if (vring.kickFd >= 0) close(vring.kickFd);
     vring.kickFd = -1;
-    const answer = new DataView(new ArrayBuffer(VringState.bytes));
-    VringState.set.index(answer, 0, index);
-    VringState.set.num(answer, 0, vring.base);
-    return new Uint8Array(answer.buffer);
+    return vringState(index, vring.base);
   }
 
   #setKick(message: Message): undefined {
@@ -484,23 +482,4 @@ function closeVring(vring: Vring): void {
   if (vring.callFd >= 0) close(vring.callFd);
   vring.kickFd = -1;
   vring.callFd = -1;
-}
-
-function readRegion(payload: DataView, at: number): RegionRequest {
-  return {
-    guestAddress: MemoryRegion.guestPhysAddr(payload, at),
-    sizeBytes: MemoryRegion.memorySize(payload, at),
-    userAddress: MemoryRegion.userspaceAddr(payload, at),
-    mmapOffset: MemoryRegion.mmapOffset(payload, at),
-  };
-}
-
-function u64(value: number): Uint8Array {
-  return bigU64(BigInt(value));
-}
-
-function bigU64(value: bigint): Uint8Array {
-  const view = new DataView(new ArrayBuffer(8));
-  view.setBigUint64(0, value, true);
-  return new Uint8Array(view.buffer);
 }

@@ -15,11 +15,11 @@ import {
   type FrontEndName,
   HEADER_NEED_REPLY,
   ProtocolFeature,
-  SingleMemoryRegion,
   U64,
   VringAddr,
   VringState,
 } from './messages.ts';
+import { bigU64, singleRegion, u64, vringState } from './payloads.ts';
 
 const bit = (index: bigint): bigint => 1n << index;
 
@@ -76,10 +76,10 @@ export class FrontEnd {
     if ((this.#features & bit(Feature.PROTOCOL_FEATURES)) !== 0n) {
       const offered = this.#ask('GET_PROTOCOL_FEATURES').getBigUint64(0, true);
       this.#protocolFeatures = offered & PROTOCOL_FEATURES;
-      this.request('SET_PROTOCOL_FEATURES', bigPayload(this.#protocolFeatures));
+      this.request('SET_PROTOCOL_FEATURES', bigU64(this.#protocolFeatures));
     }
     this.request('SET_OWNER');
-    this.request('SET_FEATURES', bigPayload(this.#features));
+    this.request('SET_FEATURES', bigU64(this.#features));
   }
 
   /** How many queues the device has, hiprio included. */
@@ -108,7 +108,11 @@ export class FrontEnd {
       hostAddress,
       buffer: viewMemory(hostAddress, sizeBytes),
     });
-    this.#acknowledged('ADD_MEM_REG', regionPayload(guestAddress, sizeBytes, hostAddress), [fd]);
+    this.#acknowledged(
+      'ADD_MEM_REG',
+      singleRegion({ guestAddress, sizeBytes, userAddress: hostAddress, mmapOffset: 0 }),
+      [fd],
+    );
   }
 
   /** Takes memory away again, here as well: its rings must be stopped. */
@@ -116,7 +120,9 @@ export class FrontEnd {
     const at = this.#regions.findIndex((region) => region.guestAddress === guestAddress);
     assert(at >= 0, 'no such region');
     const [region] = this.#regions.splice(at, 1);
-    this.#acknowledged('REM_MEM_REG', regionPayload(guestAddress, region.sizeBytes, region.hostAddress));
+    const { sizeBytes, hostAddress } = region;
+    const description = { guestAddress, sizeBytes, userAddress: hostAddress, mmapOffset: 0 };
+    this.#acknowledged('REM_MEM_REG', singleRegion(description));
     this.#unmap(region);
   }
 
@@ -131,13 +137,13 @@ export class FrontEnd {
   startQueue(index: number, driver: DriverQueue, base = 0): FrontEndQueue {
     const queue = { kickFd: eventfd(), callFd: eventfd() };
     this.#queues.set(index, queue);
-    this.#acknowledged('SET_VRING_NUM', statePayload(index, driver.size));
-    this.#acknowledged('SET_VRING_BASE', statePayload(index, base));
+    this.#acknowledged('SET_VRING_NUM', vringState(index, driver.size));
+    this.#acknowledged('SET_VRING_BASE', vringState(index, base));
     this.#acknowledged('SET_VRING_ADDR', this.#ringPayload(index, driver));
-    this.#acknowledged('SET_VRING_CALL', numberPayload(index), [queue.callFd]);
-    this.#acknowledged('SET_VRING_KICK', numberPayload(index), [queue.kickFd]);
+    this.#acknowledged('SET_VRING_CALL', u64(index), [queue.callFd]);
+    this.#acknowledged('SET_VRING_KICK', u64(index), [queue.kickFd]);
     if ((this.#features & bit(Feature.PROTOCOL_FEATURES)) !== 0n) {
-      this.#acknowledged('SET_VRING_ENABLE', statePayload(index, 1));
+      this.#acknowledged('SET_VRING_ENABLE', vringState(index, 1));
     }
     return queue;
   }
@@ -153,7 +159,7 @@ export class FrontEnd {
 
   /** Stops a queue; its next available index. */
   stopQueue(index: number): number {
-    const answer = this.#ask('GET_VRING_BASE', statePayload(index, 0));
+    const answer = this.#ask('GET_VRING_BASE', vringState(index, 0));
     this.#closeQueue(index);
     return VringState.num(answer, 0);
   }
@@ -206,30 +212,4 @@ export class FrontEnd {
     for (const index of this.#queues.keys()) this.#closeQueue(index);
     for (const region of this.#regions.splice(0)) this.#unmap(region);
   }
-}
-
-function numberPayload(value: number): Uint8Array {
-  return bigPayload(BigInt(value));
-}
-
-function bigPayload(value: bigint): Uint8Array {
-  const view = new DataView(new ArrayBuffer(8));
-  view.setBigUint64(0, value, true);
-  return new Uint8Array(view.buffer);
-}
-
-function statePayload(index: number, num: number): Uint8Array {
-  const view = new DataView(new ArrayBuffer(VringState.bytes));
-  VringState.set.index(view, 0, index);
-  VringState.set.num(view, 0, num);
-  return new Uint8Array(view.buffer);
-}
-
-function regionPayload(guestAddress: number, sizeBytes: number, hostAddress: number): Uint8Array {
-  const view = new DataView(new ArrayBuffer(SingleMemoryRegion.bytes));
-  const { region } = SingleMemoryRegion.offsets;
-  view.setBigUint64(region, BigInt(guestAddress), true);
-  view.setBigUint64(region + 8, BigInt(sizeBytes), true);
-  view.setBigUint64(region + 16, BigInt(hostAddress), true);
-  return new Uint8Array(view.buffer);
 }

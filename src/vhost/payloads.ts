@@ -1,0 +1,41 @@
+/** Payloads that both ends write and read. */
+import type { RegionRequest } from './mapped-memory.ts';
+import { MemoryRegion, SingleMemoryRegion, VringState } from './messages.ts';
+
+export function bigU64(value: bigint): Uint8Array {
+  const view = new DataView(new ArrayBuffer(8));
+  view.setBigUint64(0, value, true);
+  return new Uint8Array(view.buffer);
+}
+
+export function u64(value: number): Uint8Array {
+  return bigU64(BigInt(value));
+}
+
+export function vringState(index: number, num: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(VringState.bytes));
+  VringState.set.index(view, 0, index);
+  VringState.set.num(view, 0, num);
+  return new Uint8Array(view.buffer);
+}
+
+/** The payload of ADD_MEM_REG and REM_MEM_REG. */
+export function singleRegion(request: RegionRequest): Uint8Array {
+  const view = new DataView(new ArrayBuffer(SingleMemoryRegion.bytes));
+  const at = SingleMemoryRegion.offsets.region;
+  MemoryRegion.set.guestPhysAddr(view, at, request.guestAddress);
+  MemoryRegion.set.memorySize(view, at, request.sizeBytes);
+  MemoryRegion.set.userspaceAddr(view, at, request.userAddress);
+  MemoryRegion.set.mmapOffset(view, at, request.mmapOffset);
+  return new Uint8Array(view.buffer);
+}
+
+/** A vhost_user_memory_region at byte `at`. */
+export function readRegion(payload: DataView, at: number): RegionRequest {
+  return {
+    guestAddress: MemoryRegion.guestPhysAddr(payload, at),
+    sizeBytes: MemoryRegion.memorySize(payload, at),
+    userAddress: MemoryRegion.userspaceAddr(payload, at),
+    mmapOffset: MemoryRegion.mmapOffset(payload, at),
+  };
+}
