@@ -1,7 +1,7 @@
 /** The daemon as users have it, for tests: `virtiofs serve` in a process of its own, with a temporary directory. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, watch } from 'node:fs';
+import { chmodSync, existsSync, lstatSync, mkdtempSync, readdirSync, rmSync, watch } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, beforeEach } from 'node:test';
@@ -40,7 +40,7 @@ export class TestDaemon {
   /** Resolves when the process has ended. */
   readonly ended: Promise<DaemonEnd>;
   readonly #folder: string;
-  #listeners: (() => void)[] = [];
+  readonly #listeners: (() => void)[] = [];
   readonly #watchdog: Watchdog;
 
   private constructor(options: DaemonOptions) {
@@ -141,9 +141,14 @@ export class TestDaemon {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.process.exitCode === null) this.process.kill('SIGTERM');
     await this.awaitEnd();
-    openFolders(this.#folder);
-    rmSync(this.#folder, { recursive: true, force: true });
+    removeTree(this.#folder);
   }
+}
+
+/** Removes a folder or a file, whatever a guest has made of it; what is not there is none of its trouble. */
+export function removeTree(path: string | Buffer): void {
+  if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) openFolders(path);
+  rmSync(path, { recursive: true, force: true });
 }
 
 /** A guest may have taken all permissions from a directory; an ordinary user then cannot empty it. */
@@ -175,8 +180,8 @@ export function commonDaemon(options: DaemonOptions): () => TestDaemon {
 }
 
 /**
- * Kills a process when nobody says for a while that all is well. A thread of its own: a guest waits for answers in system
- * calls, in which no timer of its thread runs, and a daemon that does not answer at all would keep it there for ever.
+ * Kills a process when nobody says for a while that all is well. A thread of its own: a guest waits for answers in
+ * system calls, in which no timer of its thread runs, and a daemon that does not answer would keep it there for ever.
  */
 class Watchdog {
   readonly #signs = new Int32Array(new SharedArrayBuffer(4));

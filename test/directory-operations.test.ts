@@ -71,7 +71,7 @@ test('READDIR gives every name of a large directory once, whatever the size of t
   }
 });
 
-test('READDIRPLUS gives every name of a large directory once, with the attributes of each, and counts a lookup', async (t) => {
+test('READDIRPLUS gives every name of a large directory once, with its attributes, and counts a lookup', async (t) => {
   const { mount, path, nodeid } = enter(t);
   const names = fill(path, ENTRIES);
   const listed = mount.listAll(nodeid, 16384, true);

@@ -1,4 +1,4 @@
-/** A guest that wants out of the shared directory, with and without the help of somebody who moves things on the host. */
+/** A guest that wants out of the shared directory, with and without help of somebody who moves things on the host. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

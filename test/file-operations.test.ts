@@ -1,6 +1,5 @@
 /** Every operation on open files, over a real connection, checked against the host's directory. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   chmodSync,
@@ -31,7 +30,7 @@ import {
   WriteIn,
   WriteOut,
 } from '../src/fuse/index.ts';
-import { O_APPEND, O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, S_IFREG } from '../src/sys/index.ts';
+import { O_APPEND, O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, S_IFIFO, S_IFREG } from '../src/sys/index.ts';
 import { commonDaemon } from './daemon.ts';
 import { body, concat, handleOf, name } from './fuse.ts';
 import type { Cut } from './guest.ts';
@@ -85,7 +84,7 @@ test('OPEN opens for what was asked, and truncates when asked', (t) => {
 
 test('OPEN of anything but a file is refused at once', (t) => {
   const { mount, path, nodeid } = enter(t);
-  execFileSync('mkfifo', [join(path, 'fifo')]);
+  mount.mknod(nodeid, 'fifo', { mode: S_IFIFO | 0o600 });
   symlinkSync('/etc/passwd', join(path, 'link'));
   mkdirSync(join(path, 'dir'));
   for (const [each, errno] of [
@@ -243,6 +242,7 @@ test('RELEASE closes a handle once, and only that one', (t) => {
   const third = mount.open(found, O_RDONLY);
   assert.notEqual(third, first);
   mount.release(first, EBADF);
+  mount.read(first, 0, 1, EBADF);
   assert.equal(text(mount.read(third, 0, 1)), 'x');
 });
 

@@ -4,13 +4,13 @@ import type { AnyStruct } from '../src/wire/index.ts';
 
 export type Fields = Readonly<Record<string, number | bigint>>;
 
-/** The bytes of a struct, none for null; fields that are not given are 0. 64-bit fields take a bigint for values beyond 2^53. */
+/** The bytes of a struct, none for null. Fields that are not given are 0; values beyond 2^53 come as bigints. */
 export function body(struct: AnyStruct | null, fields: Fields = {}): Uint8Array {
   if (struct === null) return new Uint8Array(0);
   const view = new DataView(new ArrayBuffer(struct.bytes));
-  for (const [name, value] of Object.entries(fields)) {
-    const field = struct.layout.find((each) => each.name === name);
-    if (field === undefined) throw new RangeError(`${struct.cname} has no field ${name}`);
+  for (const [key, value] of Object.entries(fields)) {
+    const field = struct.layout.find((each) => each.name === key);
+    if (field === undefined) throw new RangeError(`${struct.cname} has no field ${key}`);
     put(view, field.offset, field.bytes, BigInt(value));
   }
   return new Uint8Array(view.buffer);

@@ -261,8 +261,8 @@ export class TestGuest {
   }
 
   /**
-   * Sends a request and holds the reply against what Linux 7.1 and newer demand (virtio_fs_verify_response), and against
-   * the result that is expected: 0 or a positive errno. The body of the reply.
+   * Sends a request and holds the reply against what Linux 7.1 and newer demand (virtio_fs_verify_response), and
+   * against the result that is expected: 0 or a positive errno. The body of the reply.
    */
   ask(request: FuseRequest, errno = 0, queue = 1, cut: Cut = DIRECT): DataView {
     const unique = request.unique ?? this.#unique + 1n;

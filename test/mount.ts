@@ -1,4 +1,4 @@
-/** What a guest's kernel does with a mount, one call a request, each reply checked. Node ids and handles are bigints. */
+/** What a guest's kernel does with a mount: one call a request, each reply checked. Node ids and handles: bigints. */
 import { mkdtempSync } from 'node:fs';
 import { basename, join } from 'node:path';
 

@@ -1,4 +1,4 @@
-/** Every operation on names, attributes and the session, over a real connection, checked against the host's directory. */
+/** Operations on names, attributes and the session, over a real connection, checked against the host's directory. */
 import assert from 'node:assert/strict';
 import {
   chmodSync,

@@ -1,7 +1,6 @@
 /** A VMM that says over vhost-user whatever it is told to, right or wrong. Every wait has a limit. */
 import assert from 'node:assert/strict';
 
-import type { Fd } from '../src/core/index.ts';
 import { GetattrIn, InHeader, InitIn, OutHeader, opcodes } from '../src/fuse/index.ts';
 import { GuestMemory, gather, Segments, scatter } from '../src/memory/index.ts';
 import {
@@ -293,10 +292,11 @@ export class RawFrontEnd {
   }
 
   close(): void {
-    close(this.fd as Fd);
+    close(this.fd);
     for (const fd of this.#fds.splice(0)) close(fd);
     for (const region of this.#regions.splice(0)) {
-      (this.memory.remove(region.guestAddress, region.sizeBytes)?.buffer as ArrayBuffer).transfer();
+      const removed = this.memory.remove(region.guestAddress, region.sizeBytes);
+      (removed?.buffer as ArrayBuffer | undefined)?.transfer();
       munmap(region.hostAddress, region.sizeBytes);
       close(region.fd);
     }

@@ -1,4 +1,4 @@
-/** A queue whose rings are written by hand, so that they can be written wrongly; and an oracle that says what is wrong. */
+/** A queue whose rings are written by hand, so that they can be written wrongly; and an oracle of what is wrong. */
 import {
   DESCRIPTOR_BYTES,
   DESCRIPTOR_F_INDIRECT,

@@ -1,5 +1,6 @@
 /** VMs that come and go, several on one daemon; how the daemon starts, stays and ends. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync, lstatSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -84,7 +85,7 @@ test('a handle of another guest is refused', async () => {
   one.list(ROOT, directory, 0n, 4096, true);
 });
 
-test('a guest that goes in the middle of writes leaves the other undisturbed, and the last one ends the daemon', async () => {
+test('a guest that goes in the middle of writes disturbs no other, and the last one ends the daemon', async () => {
   await using daemon = await TestDaemon.start({ sockets: 2 });
   const one = Mount.connect(daemon.socketPaths[0], { queueSize: 1024 });
   const two = Mount.connect(daemon.socketPaths[1]);
@@ -135,7 +136,7 @@ test('what FSYNC confirmed is there after the guest was killed', async () => {
   assert.equal(readFileSync(join(daemon.share, 'file'), 'utf8'), 'confirmed');
 });
 
-test('with --stay VMs come one after another, each knows nothing at first, and nothing is left of the one before', async () => {
+test('with --stay VMs come one after another, and nothing is left of the one before', async () => {
   await using daemon = await TestDaemon.start({ args: ['--stay', '--log-level', 'error'] });
   writeFileSync(join(daemon.share, 'file'), 'x');
   let descriptors = 0;
@@ -212,7 +213,8 @@ test('SIGTERM ends a daemon with a queue that is stuck in the kernel', async (t)
   const fd = openSync(file, 'r+');
   t.after(() => close(fd));
   if (!takeLease(fd)) return t.skip('the file system of the temporary directory has no leases');
-  process.on('SIGIO', () => undefined);
+  // So the kernel tells the holder of a lease that somebody wants the file.
+  const wanted = once(process, 'SIGIO');
   using mount = Mount.connect(daemon.socketPath);
   const { guest } = mount;
   const found = mount.lookup(ROOT, 'leased').nodeid;
@@ -224,7 +226,7 @@ test('SIGTERM ends a daemon with a queue that is stuck in the kernel', async (t)
   );
   guest.drivers[1].publish();
   guest.kick(1);
-  guest.awaitHeard(1);
+  await wanted;
   // The hiprio queue is not held up by it.
   mount.forget(found, 1);
   await assertEnds(daemon, 'SIGTERM');
@@ -258,10 +260,12 @@ test('a guest that opens all it can is refused in time, and another VM can still
   assert.ok(opened.length >= 100 && opened.length < 700, `${opened.length} were opened`);
   assert.ok(replies.every(({ error }) => error === 0 || error === -ENFILE));
   using modest = Mount.connect(daemon.socketPaths[1], { requestQueues: 2 });
-  const other = modest.lookup(ROOT, 'other').nodeid;
-  modest.getattr(other);
+  modest.getattr(ROOT);
+  // With the capability to reopen by handle, inodes give descriptors up for those that are new.
+  if (IS_ROOT) modest.lookup(ROOT, 'other');
   for (const fh of opened) greedy.release(fh);
-  assert.equal(Buffer.from(modest.read(modest.open(other, O_RDONLY), 0, 10)).toString(), 'other');
+  const other = modest.open(modest.lookup(ROOT, 'other').nodeid, O_RDONLY);
+  assert.equal(Buffer.from(modest.read(other, 0, 10)).toString(), 'other');
   greedy.release(greedy.open(file, O_RDONLY));
 });
 
