@@ -29,7 +29,7 @@ export class InProcess {
     const { address, buffer } = this.#ram;
     this.#memory.add({ guestAddress: 0, sizeBytes: RAM_BYTES, userAddress: 0, hostAddress: address, buffer });
     this.reply = new DataView(buffer, REPLY_AT);
-    this.#exported = openExport({ ...cachePolicy('auto'), sharedDir: this.share, readonly: false });
+    this.#exported = openExport({ ...cachePolicy('auto'), sharedDir: this.share, readonly: false, xattr: true });
     this.#worker = openWorker(this.#exported, openSession());
     this.#gate = new Gate({
       memory: this.#memory,

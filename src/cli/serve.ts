@@ -13,6 +13,7 @@ interface Options {
   readonly socketPath: string[];
   readonly cache: CacheMode | 'none';
   readonly readonly: boolean;
+  readonly xattr: boolean;
   readonly tag?: string;
   readonly stay: boolean;
   readonly stats: boolean;
@@ -47,6 +48,7 @@ export function registerServe(program: Command): void {
     .requiredOption('--socket-path <path>', 'the socket for a VM; several times for several VMs', collect, [])
     .addOption(new Option('--cache <mode>', 'what guests may cache').choices([...CACHE_MODES, 'none']).default('auto'))
     .option('--readonly', 'no guest can change anything', false)
+    .option('--xattr', 'pass extended attributes through', false)
     .option('--tag <tag>', 'the tag, for a VMM that takes it from the daemon (crosvm, generic vhost-user devices)')
     .option('--stay', 'go on when a VM has gone, and let it connect again', false)
     .option('--stats', 'print what was done, by opcode, at the end', false)
@@ -72,6 +74,7 @@ async function serve(options: Options): Promise<void> {
   const passthrough: PassthroughOptions = {
     sharedDir,
     readonly: options.readonly,
+    xattr: options.xattr,
     entryTtlMs: policy.entryTtlMs,
     attributeTtlMs: policy.attributeTtlMs,
     directIo: policy.directIo,

@@ -48,7 +48,7 @@ export interface Request {
   dataBytes: number;
   /** Offset in scratch (8-byte aligned) where the reply after fuse_out_header goes. */
   reply: number;
-  /** Bytes that the driver has room for there. */
+  /** Bytes that the driver has room for there. Scratch has room for 64 KiB at least, whatever the driver has. */
   replyRoom: number;
 }
 

@@ -27,6 +27,7 @@ export const O_DIRECTORY = arm64 ? 0o40000 : 0o200000;
 export const O_NOFOLLOW = arm64 ? 0o100000 : 0o400000;
 export const O_NOATIME = 0o1000000;
 export const O_CLOEXEC = 0o2000000;
+export const O_TMPFILE = 0o20000000 | O_DIRECTORY;
 export const O_PATH = 0o10000000;
 
 // linux/openat2.h
@@ -36,6 +37,7 @@ export const RESOLVE_BENEATH = 0x08;
 
 // linux/stat.h
 export const STATX_BASIC_STATS = 0x7ff;
+export const STATX_ALL = 0xfff;
 export const S_IFMT = 0o170000;
 export const S_IFSOCK = 0o140000;
 export const S_IFLNK = 0o120000;

@@ -202,3 +202,27 @@ export const pwritev2 = (
   offsetHi: number,
   flags: number,
 ): number => check(libcPwritev2(I(fd), U(iovecs), I(count), U2(offsetLo, offsetHi), I(flags)));
+
+const libcGetxattr = bind('getxattr', 4);
+/** getxattr(2). */
+export const getxattr = (path: number, name: number, value: number, size: number): number =>
+  check(libcGetxattr(U(path), U(name), U(value), U(size)));
+
+const libcSetxattr = bind('setxattr', 5);
+/** setxattr(2). */
+export const setxattr = (path: number, name: number, value: number, size: number, flags: number): number =>
+  check(libcSetxattr(U(path), U(name), U(value), U(size), I(flags)));
+
+const libcListxattr = bind('listxattr', 3);
+/** listxattr(2). */
+export const listxattr = (path: number, list: number, size: number): number =>
+  check(libcListxattr(U(path), U(list), U(size)));
+
+const libcRemovexattr = bind('removexattr', 2);
+/** removexattr(2). */
+export const removexattr = (path: number, name: number): number => check(libcRemovexattr(U(path), U(name)));
+
+const libcCopyFileRange = bind('copy_file_range', 6);
+/** copy_file_range(2): the offsets are the addresses of two off_t. */
+export const copyFileRange = (fdIn: number, offIn: number, fdOut: number, offOut: number, length: number): number =>
+  check(libcCopyFileRange(I(fdIn), U(offIn), I(fdOut), U(offOut), U(length), 0n));

@@ -1,6 +1,6 @@
 /** Operations on attributes: of an inode, and of the file system as a whole. */
 import { EACCES, EINVAL, ENOENT } from '../../core/index.ts';
-import { AccessIn, flags, GetattrIn, SetattrIn } from '../../fuse/index.ts';
+import { AccessIn, flags, GetattrIn, SetattrIn, StatxIn, StatxOut } from '../../fuse/index.ts';
 import {
   AT_EMPTY_PATH,
   close,
@@ -12,6 +12,8 @@ import {
   S_IFDIR,
   S_IFMT,
   S_IFREG,
+  STATX_ALL,
+  STATX_BASIC_STATS,
   syncfs,
   UTIME_NOW,
   UTIME_OMIT,
@@ -55,6 +57,19 @@ export class Attributes {
     if (handle !== 0) handles.unpin(handle);
     inodes.unpin(slot);
     return result < 0 ? result : ATTR_OUT_BYTES;
+  }
+
+  /** As GETATTR, with what struct stat has no room for: the time of birth, attributes of the file. */
+  statx(request: Request): number {
+    const { lookups, inodes } = this.#context;
+    const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
+    if (slot === 0) return -ENOENT;
+    const fd = inodes.fd(slot);
+    const mask = StatxIn.sxMask(request.scratch.view, request.body) & STATX_ALL;
+    const result = fd < 0 ? fd : this.#context.statFdFor(fd, mask | STATX_BASIC_STATS);
+    if (result >= 0) this.#context.writeStatxOut(request.scratch, request.reply);
+    inodes.unpin(slot);
+    return result < 0 ? result : StatxOut.bytes;
   }
 
   setattr(request: Request): number {

@@ -65,8 +65,10 @@ const RDEV_MINOR = 33;
 const DEV_MAJOR = 34;
 const DEV_MINOR = 35;
 
+const PROC_FD = new TextEncoder().encode('/proc/self/fd/');
 const ARENA_BYTES = 256 * 1024;
 const STATX_BYTES = 256;
+const STATX_OUT_BYTES = 288;
 
 export class Context {
   readonly inodes: Inodes;
@@ -76,6 +78,8 @@ export class Context {
   readonly arena = new Arena(ARENA_BYTES);
   /** An address of "". */
   readonly empty: number;
+  /** An address of ".". */
+  readonly dot: number;
   readonly #procFd: number;
   readonly #mayActAs: boolean;
   readonly #uid: number;
@@ -84,6 +88,7 @@ export class Context {
   readonly #stat: number;
   readonly #how: number;
   readonly #digitsAt: number;
+  readonly #procPathAt: number;
 
   constructor(options: ContextOptions) {
     this.inodes = options.inodes;
@@ -96,10 +101,15 @@ export class Context {
     this.#gid = options.gid;
     const { arena } = this;
     this.empty = arena.address + arena.reserve(1);
+    const dotAt = arena.reserve(2);
+    arena.u8[dotAt] = 0x2e;
+    this.dot = arena.address + dotAt;
     const statAt = arena.reserve(STATX_BYTES);
     this.#stat = statAt >> 2;
     this.#statAddress = arena.address + statAt;
     this.#digitsAt = arena.reserve(16);
+    this.#procPathAt = arena.reserve(32);
+    arena.u8.set(PROC_FD, this.#procPathAt);
     const howAt = arena.reserve(24);
     this.#how = arena.address + howAt;
     arena.u32[howAt >> 2] = O_PATH | O_NOFOLLOW | O_CLOEXEC;
@@ -127,6 +137,11 @@ export class Context {
   /** Looks at an open file. */
   statFd(fd: number): number {
     return statx(fd, this.empty, AT_EMPTY_PATH, STATX_BASIC_STATS, this.#statAddress);
+  }
+
+  /** Looks at an open file for all that `mask` asks for. */
+  statFdFor(fd: number, mask: number): number {
+    return statx(fd, this.empty, AT_EMPTY_PATH, mask, this.#statAddress);
   }
 
   /** Looks at a pinned inode. */
@@ -220,6 +235,21 @@ export class Context {
     return opened === -EMFILE ? -ENFILE : opened;
   }
 
+  /** The address of a pinned inode's path in /proc, for calls that take no descriptor; negative errno. */
+  procPath(slot: number): number {
+    const fd = this.inodes.fd(slot);
+    if (fd < 0) return fd;
+    const name = this.procName(fd);
+    const { u8, address } = this.arena;
+    let at = this.#procPathAt + PROC_FD.length;
+    for (let from = name - address; ; from += 1) {
+      u8[at] = u8[from];
+      if (u8[at] === 0) break;
+      at += 1;
+    }
+    return address + this.#procPathAt;
+  }
+
   /** The directory in which `procName` is a name. */
   get procFd(): number {
     return this.#procFd;
@@ -260,6 +290,17 @@ export class Context {
     u32[w + 2] = (ttl % 1000) * 1e6;
     u32[w + 3] = 0;
     this.#writeAttr(u32, w + 4);
+  }
+
+  /** Writes fuse_statx_out (288 bytes) from the stat buffer at byte `at`: fuse_statx is a struct statx up to stx_dev. */
+  writeStatxOut(scratch: Scratch, at: number): void {
+    const ttl = this.policy.attributeTtlMs;
+    const { u32 } = scratch;
+    const w = at >> 2;
+    for (let i = 0; i < STATX_OUT_BYTES / 4; i += 1) u32[w + i] = 0;
+    u32[w] = ttl / 1000;
+    u32[w + 2] = (ttl % 1000) * 1e6;
+    for (let i = 0; i <= DEV_MINOR; i += 1) u32[w + 8 + i] = this.arena.u32[this.#stat + i];
   }
 
   /** Writes fuse_entry_out (128 bytes) for a slot whose inode is in the stat buffer at byte `at`. */

@@ -1,6 +1,7 @@
 /** Operations on files: open, read, write and their kin. */
 import { EBADF, EEXIST, EINVAL, EISDIR, EMFILE, ENFILE, ENOENT, EOPNOTSUPP, EROFS } from '../../core/index.ts';
 import {
+  CopyFileRangeIn,
   CreateIn,
   FallocateIn,
   flags,
@@ -16,6 +17,7 @@ import {
 } from '../../fuse/index.ts';
 import {
   close,
+  copyFileRange,
   duplicate,
   fallocate,
   fdatasync,
@@ -30,6 +32,7 @@ import {
   O_NOFOLLOW,
   O_RDONLY,
   O_SYNC,
+  O_TMPFILE,
   O_TRUNC,
   openat,
   preadv,
@@ -51,6 +54,8 @@ const ENTRY_OUT_BYTES = 128;
 const OPEN_FLAGS = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC;
 /** linux/falloc.h: every mode up to UNSHARE_RANGE. */
 const FALLOCATE_MODES = 0x7f;
+/** MAX_RW_COUNT: as much as one call of the host copies. */
+const MAX_COPY_BYTES = 0x7ffff000;
 const SEEK_END = 2;
 const SEEK_HOLE = 4;
 
@@ -124,17 +129,81 @@ export class Files {
     // Somebody else created it meanwhile. It may be anything, so it is opened as any known inode is.
     const exists = fd === -EEXIST && (guestFlags & O_EXCL) === 0;
     if (fd < 0 && !exists) return fd === -EMFILE ? -ENFILE : fd;
-    const slot = exists ? context.lookUp(dirFd, dir, request.scratch, request.name) : context.lookUpOpen(fd, dir);
+    if (!exists) return this.#replyCreated(request, fd, dir, guestFlags);
+    const slot = context.lookUp(dirFd, dir, request.scratch, request.name);
+    if (slot < 0) return slot;
+    context.writeEntryOut(request.scratch, request.reply, slot);
+    return this.#replyOpened(slot, this.#open(request, slot, guestFlags, request.reply + ENTRY_OUT_BYTES));
+  }
+
+  /** A file without a name, which LINK may give it later. */
+  tmpfile(request: Request): number {
+    const context = this.#context;
+    const dir = context.lookups.pin(request.nodeidLo, request.nodeidHi);
+    if (dir === 0) return -ENOENT;
+    const dirFd = context.inodes.fd(dir);
+    const result = dirFd < 0 ? dirFd : this.#tmpfile(request, dirFd, dir);
+    context.inodes.unpin(dir);
+    return result;
+  }
+
+  #tmpfile(request: Request, dirFd: number, dir: number): number {
+    const context = this.#context;
+    if (!context.inodes.mayOpen()) return -ENFILE;
+    const { view } = request.scratch;
+    const guestFlags = CreateIn.flags(view, request.body);
+    const hostFlags = (guestFlags & (OPEN_FLAGS | O_EXCL)) | O_TMPFILE | O_CLOEXEC;
+    context.actAsGuest(request.uid, request.gid);
+    const fd = openat(dirFd, context.dot, hostFlags, CreateIn.mode(view, request.body) & 0o7777);
+    context.actAsSelf(request.uid, request.gid);
+    return fd < 0 ? fd : this.#replyCreated(request, fd, dir, guestFlags);
+  }
+
+  /** The entry and the handle of a file that was created just now as `fd`. */
+  #replyCreated(request: Request, fd: number, dir: number, guestFlags: number): number {
+    const context = this.#context;
+    const slot = context.lookUpOpen(fd, dir);
     if (slot < 0) {
-      if (!exists) close(fd);
+      close(fd);
       return slot;
     }
     context.writeEntryOut(request.scratch, request.reply, slot);
-    const out = request.reply + ENTRY_OUT_BYTES;
-    const opened = exists ? this.#open(request, slot, guestFlags, out) : this.#replyOpen(request, fd, guestFlags, out);
-    if (opened < 0) context.inodes.unpin(slot);
-    else context.lookups.add(slot);
+    return this.#replyOpened(slot, this.#replyOpen(request, fd, guestFlags, request.reply + ENTRY_OUT_BYTES));
+  }
+
+  /** Counts the inode of a created file as given, unless its handle could not be. */
+  #replyOpened(slot: number, opened: number): number {
+    if (opened < 0) this.#context.inodes.unpin(slot);
+    else this.#context.lookups.add(slot);
     return opened < 0 ? opened : ENTRY_OUT_BYTES + OPEN_OUT_BYTES;
+  }
+
+  /** COPY_FILE_RANGE: the host copies, or shares the blocks, without the data passing through the guest. */
+  copyFileRange(request: Request): number {
+    const { view } = request.scratch;
+    const { body, reply } = request;
+    const { offsets } = CopyFileRangeIn;
+    if (!isOffset(view, body + offsets.offIn) || !isOffset(view, body + offsets.offOut)) return -EINVAL;
+    if (CopyFileRangeIn.flags(view, body) !== 0) return -EINVAL;
+    const from = this.#pinFile(request, offsets.fhIn);
+    if (from === 0) return -EBADF;
+    const to = this.#pinFile(request, offsets.fhOut);
+    let result = -EBADF;
+    if (to !== 0) {
+      const { handles } = this.#context;
+      const length = Math.min(CopyFileRangeIn.len(view, body), MAX_COPY_BYTES);
+      // The kernel moves the offsets on, in scratch, where nobody needs them any more.
+      const base = request.scratch.address + body;
+      const [fromFd, toFd] = [handles.fd(from), handles.fd(to)];
+      result = copyFileRange(fromFd, base + offsets.offIn, toFd, base + offsets.offOut, length);
+      handles.unpin(to);
+    }
+    this.#context.handles.unpin(from);
+    if (result < 0) return result;
+    // fuse_write_out and fuse_copy_file_range_out: the count is the first word of both.
+    view.setUint32(reply, result, true);
+    view.setUint32(reply + 4, 0, true);
+    return WriteOut.bytes;
   }
 
   /** The pinned handle of a file, from an offset of the fixed part, or 0. */

@@ -29,6 +29,7 @@ import { Handles, type SharedHandles } from './handles.ts';
 import { Inodes, type SharedInodes } from './inodes.ts';
 import { Lookups, type SharedLookups } from './lookups.ts';
 import { Names } from './names.ts';
+import { Xattrs } from './xattrs.ts';
 
 /** Where workers load this module from. */
 export const moduleUrl = import.meta.url;
@@ -36,6 +37,8 @@ export const moduleUrl = import.meta.url;
 export interface PassthroughOptions {
   readonly sharedDir: string;
   readonly readonly: boolean;
+  /** Pass extended attributes through, ACLs excepted. */
+  readonly xattr: boolean;
   readonly entryTtlMs: number;
   readonly attributeTtlMs: number;
   readonly directIo: boolean;
@@ -47,6 +50,7 @@ export interface PassthroughExport {
   readonly inodes: SharedInodes;
   readonly policy: ReplyPolicy;
   readonly readonly: boolean;
+  readonly xattr: boolean;
   readonly procFd: number;
   /** Whether inodes can give their descriptors up and be reopened by handle. */
   readonly reopens: boolean;
@@ -94,7 +98,14 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
     fileFlags: (options.directIo ? flags.FOPEN.DIRECT_IO : 0) | (options.keepCache ? flags.FOPEN.KEEP_CACHE : 0),
     directoryFlags: options.cacheDirectories ? flags.FOPEN.KEEP_CACHE | flags.FOPEN.CACHE_DIR : 0,
   };
-  return { inodes: shared, policy, readonly: options.readonly, procFd, reopens: canReopen(mountFd) };
+  return {
+    inodes: shared,
+    policy,
+    readonly: options.readonly,
+    xattr: options.xattr,
+    procFd,
+    reopens: canReopen(mountFd),
+  };
 }
 
 function addRoot(inodes: Inodes, rootFd: number, mountFd: number): void {
@@ -139,7 +150,7 @@ export function openWorker(exported: PassthroughExport, session: PassthroughSess
     gid: process.getegid?.() ?? 0,
   });
   return {
-    handlers: handlersOf(context, exported.readonly),
+    handlers: handlersOf(context, exported),
     reset: () => {
       handles.releaseAll();
       lookups.forgetAll();
@@ -147,7 +158,7 @@ export function openWorker(exported: PassthroughExport, session: PassthroughSess
   };
 }
 
-function handlersOf(context: Context, readonly: boolean): RawFileSystem['handlers'] {
+function handlersOf(context: Context, { readonly, xattr }: PassthroughExport): RawFileSystem['handlers'] {
   const names = new Names(context);
   const attributes = new Attributes(context, readonly);
   const files = new Files(context, readonly);
@@ -169,11 +180,15 @@ function handlersOf(context: Context, readonly: boolean): RawFileSystem['handler
     LINK: changing((request) => names.link(request)),
     GETATTR: (request) => attributes.getattr(request),
     SETATTR: changing((request) => attributes.setattr(request)),
+    STATX: (request) => attributes.statx(request),
     STATFS: (request) => attributes.statfs(request),
     ACCESS: (request) => attributes.access(request),
     SYNCFS: (request) => attributes.syncfs(request),
     OPEN: (request) => files.open(request),
     CREATE: changing((request) => files.create(request)),
+    TMPFILE: changing((request) => files.tmpfile(request)),
+    COPY_FILE_RANGE: changing((request) => files.copyFileRange(request)),
+    COPY_FILE_RANGE_64: changing((request) => files.copyFileRange(request)),
     READ: (request) => files.read(request),
     WRITE: changing((request) => files.write(request)),
     RELEASE: (request) => files.release(request),
@@ -186,6 +201,16 @@ function handlersOf(context: Context, readonly: boolean): RawFileSystem['handler
     READDIR: (request) => directories.readdir(request),
     READDIRPLUS: (request) => directories.readdirplus(request),
     RELEASEDIR: (request) => files.release(request),
+    ...(xattr ? xattrHandlers(new Xattrs(context), changing) : {}),
+  };
+}
+
+function xattrHandlers(xattrs: Xattrs, changing: (handler: Handler) => Handler): RawFileSystem['handlers'] {
+  return {
+    GETXATTR: (request) => xattrs.getxattr(request),
+    LISTXATTR: (request) => xattrs.listxattr(request),
+    SETXATTR: changing((request) => xattrs.setxattr(request)),
+    REMOVEXATTR: changing((request) => xattrs.removexattr(request)),
   };
 }
 
