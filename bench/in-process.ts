@@ -36,7 +36,7 @@ export class InProcess {
       fileSystem: this.#worker,
       session: new Int32Array(new SharedArrayBuffer(SESSION_WORDS * 4)),
       counters: new Counters(new SharedArrayBuffer(COUNTERS_BYTES)),
-      offer: initOffer({ autoInvalidate: true }),
+      offer: initOffer(cachePolicy('auto')),
       warn: (message) => process.stderr.write(`${message}\n`),
     });
     this.prepare(opcodes.INIT.code, 0, [7, 41, 0, 0xffffffff, 0, ...Array.from({ length: 11 }, () => 0)]);

@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 
 import { CACHE_MODES, type CacheMode, cachePolicy } from '../coherence/index.ts';
 import { UserError } from '../core/index.ts';
@@ -14,6 +14,12 @@ interface Options {
   readonly cache: CacheMode | 'none';
   readonly readonly: boolean;
   readonly xattr: boolean;
+  readonly writeback: boolean;
+  readonly allowMmap: boolean;
+  /** Milliseconds, all three. */
+  readonly entryTimeout?: number;
+  readonly attrTimeout?: number;
+  readonly negativeTimeout?: number;
   readonly tag?: string;
   readonly stay: boolean;
   readonly stats: boolean;
@@ -37,7 +43,18 @@ Exit codes: 0 the VM has gone, or a signal; 1 wrong use, a directory or a socket
 /** From a signal to the end, whatever the sessions are at. */
 const END_MS = 700;
 
+const MAX_TIMEOUT_SECONDS = 1e9;
+
 const collect = (value: string, before: string[]): string[] => [...before, value];
+
+/** Seconds with fractions, for commander, in milliseconds. */
+function parseSeconds(text: string): number {
+  const seconds = Number(text);
+  if (text.trim() === '' || !(seconds >= 0 && seconds <= MAX_TIMEOUT_SECONDS)) {
+    throw new InvalidArgumentError(`It is a number of seconds, from 0 to ${MAX_TIMEOUT_SECONDS}.`);
+  }
+  return Math.round(seconds * 1000);
+}
 
 /** Adds `virtiofs serve`: the daemon, in the foreground. */
 export function registerServe(program: Command): void {
@@ -48,6 +65,12 @@ export function registerServe(program: Command): void {
     .requiredOption('--socket-path <path>', 'the socket for a VM; several times for several VMs', collect, [])
     .addOption(new Option('--cache <mode>', 'what guests may cache').choices([...CACHE_MODES, 'none']).default('auto'))
     .option('--readonly', 'no guest can change anything', false)
+    .option('--writeback', 'the guest collects writes in its cache; not with --cache never or metadata', false)
+    .option('--no-writeback', 'the guest writes through (the default)')
+    .option('--allow-mmap', 'shared mappings also with --cache never or metadata', false)
+    .option('--entry-timeout <seconds>', 'how long names are valid, instead of what --cache says', parseSeconds)
+    .option('--attr-timeout <seconds>', 'how long attributes are valid', parseSeconds)
+    .option('--negative-timeout <seconds>', 'how long a guest may trust that a name does not exist', parseSeconds)
     .option('--xattr', 'pass extended attributes through', false)
     .option('--tag <tag>', 'the tag, for a VMM that takes it from the daemon (crosvm, generic vhost-user devices)')
     .option('--stay', 'go on when a VM has gone, and let it connect again', false)
@@ -70,21 +93,22 @@ async function serve(options: Options): Promise<void> {
   if (options.socketPath.includes('')) throw new UserError('--socket-path: the path is empty.');
   const doubled = options.socketPath.find((path, i) => options.socketPath.indexOf(path) !== i);
   if (doubled !== undefined) throw new UserError(`--socket-path ${doubled} is given twice.`);
-  const policy = cachePolicy(options.cache === 'none' ? 'never' : options.cache);
-  const passthrough: PassthroughOptions = {
-    sharedDir,
-    readonly: options.readonly,
-    xattr: options.xattr,
-    entryTtlMs: policy.entryTtlMs,
-    attributeTtlMs: policy.attributeTtlMs,
-    directIo: policy.directIo,
-    keepCache: policy.keepCache,
-    cacheDirectories: policy.cacheDirectories,
-  };
+  if (options.writeback && (options.cache === 'never' || options.cache === 'none' || options.cache === 'metadata')) {
+    throw new UserError(`--writeback needs a cache for data: not --cache ${options.cache}, but auto or always.`);
+  }
+  const policy = cachePolicy(options.cache === 'none' ? 'never' : options.cache, {
+    entryTtlMs: options.entryTimeout,
+    attributeTtlMs: options.attrTimeout,
+    negativeTtlMs: options.negativeTimeout,
+    writeback: options.writeback,
+    allowMmap: options.allowMmap,
+  });
+  const { readonly, xattr } = options;
+  const passthrough: PassthroughOptions = { ...policy, sharedDir, readonly, xattr };
   const server = await Server.start({
     fileSystem: { module: moduleUrl, options: passthrough },
     socketPaths: options.socketPath,
-    offer: initOffer({ autoInvalidate: policy.mode === 'auto' }),
+    offer: initOffer(policy),
     tag: options.tag,
     stay: options.stay,
     logLevel: options.logLevel,

@@ -1,10 +1,18 @@
 import { MAX_PAGES, MAX_PAYLOAD_BYTES } from '../core/index.ts';
 import { flags, type InitOffer } from '../fuse/index.ts';
 
-const { INIT } = flags;
+const { INIT, INIT2 } = flags;
 
-/** What we can do, whatever the cache mode. The guest's readahead is left to it. */
-export function initOffer(options: { readonly autoInvalidate: boolean }): InitOffer {
+/** What of a cache policy is agreed on at INIT. `src/coherence` CachePolicy has this shape. */
+export interface OfferedPolicy {
+  readonly autoInvalidate: boolean;
+  readonly cacheSymlinks: boolean;
+  readonly writeback: boolean;
+  readonly allowMmap: boolean;
+}
+
+/** What we can do, and what the cache policy adds. The guest's readahead is left to it. */
+export function initOffer(policy: OfferedPolicy): InitOffer {
   return {
     flags:
       INIT.ASYNC_READ |
@@ -15,8 +23,10 @@ export function initOffer(options: { readonly autoInvalidate: boolean }): InitOf
       INIT.ASYNC_DIO |
       INIT.PARALLEL_DIROPS |
       INIT.MAX_PAGES |
-      (options.autoInvalidate ? INIT.AUTO_INVAL_DATA : 0),
-    flags2: 0,
+      (policy.autoInvalidate ? INIT.AUTO_INVAL_DATA : 0) |
+      (policy.cacheSymlinks ? INIT.CACHE_SYMLINKS : 0) |
+      (policy.writeback ? INIT.WRITEBACK_CACHE : 0),
+    flags2: policy.allowMmap ? INIT2.DIRECT_IO_ALLOW_MMAP : 0,
     maxReadaheadBytes: MAX_PAYLOAD_BYTES,
     maxWriteBytes: MAX_PAYLOAD_BYTES,
     maxPages: MAX_PAGES,

@@ -26,7 +26,7 @@ async function endOf(deed: string): Promise<{ code: number | null; signal: strin
     const options = { sharedDir: ${JSON.stringify(folder)}, readonly: false, entryTtlMs: 0, attributeTtlMs: 0 };
     const server = await Server.start({
       fileSystem: { module: moduleUrl, options }, socketPaths: [${JSON.stringify(socket)}],
-      offer: initOffer({ autoInvalidate: true }), stay: true, logLevel: 'error',
+      offer: initOffer({}), stay: true, logLevel: 'error',
     });
     const threadsRun = () => new Promise((resolve) => {
       const client = connect(${JSON.stringify(socket)}, () => client.write('no vhost-user message'));

@@ -29,6 +29,10 @@ import type { Lookups } from './lookups.ts';
 export interface ReplyPolicy {
   readonly entryTtlMs: number;
   readonly attributeTtlMs: number;
+  /** 0: a name that does not exist is an error, and nothing to remember. */
+  readonly negativeTtlMs: number;
+  /** The guest's page cache collects writes, and reads what it writes into: with any handle. */
+  readonly writeback: boolean;
   /** FOPEN flags of files and of directories. */
   readonly fileFlags: number;
   readonly directoryFlags: number;
@@ -320,6 +324,16 @@ export class Context {
     u32[w + 8] = (entryTtlMs % 1000) * 1e6;
     u32[w + 9] = (attributeTtlMs % 1000) * 1e6;
     this.#writeAttr(u32, w + 10);
+  }
+
+  /** Writes the fuse_entry_out that says: no such name, and that may be remembered. */
+  writeNegativeEntry(scratch: Scratch, at: number): void {
+    const { negativeTtlMs } = this.policy;
+    const { u32 } = scratch;
+    const w = at >> 2;
+    for (let i = 0; i < 32; i += 1) u32[w + i] = 0;
+    u32[w + 4] = negativeTtlMs / 1000;
+    u32[w + 8] = (negativeTtlMs % 1000) * 1e6;
   }
 
   /** struct fuse_attr, 22 words, in the order of the kernel's header. */

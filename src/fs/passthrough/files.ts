@@ -31,9 +31,11 @@ import {
   O_EXCL,
   O_NOFOLLOW,
   O_RDONLY,
+  O_RDWR,
   O_SYNC,
   O_TMPFILE,
   O_TRUNC,
+  O_WRONLY,
   openat,
   preadv,
   pwritev,
@@ -93,8 +95,14 @@ export class Files {
     if (this.#readonly && (guestFlags & (O_ACCMODE | O_TRUNC)) !== O_RDONLY) return -EROFS;
     const inodeFd = context.inodes.fd(slot);
     if (inodeFd < 0) return inodeFd;
-    const fd = context.reopen(inodeFd, guestFlags & OPEN_FLAGS);
+    const fd = context.reopen(inodeFd, this.#hostFlags(guestFlags));
     return fd < 0 ? fd : this.#replyOpen(request, fd, guestFlags, out);
+  }
+
+  /** How the host opens what the guest opens. A page that is written in part is read first, in writeback. */
+  #hostFlags(guestFlags: number): number {
+    const both = this.#context.policy.writeback && (guestFlags & O_ACCMODE) === O_WRONLY;
+    return both ? (guestFlags & OPEN_FLAGS & ~O_ACCMODE) | O_RDWR : guestFlags & OPEN_FLAGS;
   }
 
   #replyOpen(request: Request, fd: number, guestFlags: number, out: number): number {
@@ -121,7 +129,7 @@ export class Files {
     const name = address + request.name;
     const guestFlags = CreateIn.flags(view, request.body);
     const mode = CreateIn.mode(view, request.body) & 0o7777;
-    const hostFlags = (guestFlags & OPEN_FLAGS) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    const hostFlags = this.#hostFlags(guestFlags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     if (!context.inodes.mayOpen()) return -ENFILE;
     context.actAsGuest(request.uid, request.gid);
     const fd = openat(dirFd, name, hostFlags, mode);
@@ -152,7 +160,7 @@ export class Files {
     if (!context.inodes.mayOpen()) return -ENFILE;
     const { view } = request.scratch;
     const guestFlags = CreateIn.flags(view, request.body);
-    const hostFlags = (guestFlags & (OPEN_FLAGS | O_EXCL)) | O_TMPFILE | O_CLOEXEC;
+    const hostFlags = this.#hostFlags(guestFlags) | (guestFlags & O_EXCL) | O_TMPFILE | O_CLOEXEC;
     context.actAsGuest(request.uid, request.gid);
     const fd = openat(dirFd, context.dot, hostFlags, CreateIn.mode(view, request.body) & 0o7777);
     context.actAsSelf(request.uid, request.gid);

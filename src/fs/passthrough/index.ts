@@ -41,6 +41,8 @@ export interface PassthroughOptions {
   readonly xattr: boolean;
   readonly entryTtlMs: number;
   readonly attributeTtlMs: number;
+  readonly negativeTtlMs: number;
+  readonly writeback: boolean;
   readonly directIo: boolean;
   readonly keepCache: boolean;
   readonly cacheDirectories: boolean;
@@ -95,6 +97,8 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
   const policy = {
     entryTtlMs: options.entryTtlMs,
     attributeTtlMs: options.attributeTtlMs,
+    negativeTtlMs: options.negativeTtlMs,
+    writeback: options.writeback,
     fileFlags: (options.directIo ? flags.FOPEN.DIRECT_IO : 0) | (options.keepCache ? flags.FOPEN.KEEP_CACHE : 0),
     directoryFlags: options.cacheDirectories ? flags.FOPEN.KEEP_CACHE | flags.FOPEN.CACHE_DIR : 0,
   };
@@ -113,7 +117,14 @@ function addRoot(inodes: Inodes, rootFd: number, mountFd: number): void {
     inodes,
     lookups: new Lookups(Lookups.create(2), inodes),
     handles: new Handles(Handles.create(2), inodes),
-    policy: { entryTtlMs: 0, attributeTtlMs: 0, fileFlags: 0, directoryFlags: 0 },
+    policy: {
+      entryTtlMs: 0,
+      attributeTtlMs: 0,
+      negativeTtlMs: 0,
+      writeback: false,
+      fileFlags: 0,
+      directoryFlags: 0,
+    },
     procFd: -1,
     mayActAs: false,
     uid: 0,

@@ -45,7 +45,9 @@ export class Names {
     const dirFd = inodes.fd(dir);
     const result = dirFd < 0 ? dirFd : this.#replyEntry(request, dirFd, dir);
     inodes.unpin(dir);
-    return result;
+    if (result !== -ENOENT || this.#context.policy.negativeTtlMs === 0) return result;
+    this.#context.writeNegativeEntry(request.scratch, request.reply);
+    return ENTRY_OUT_BYTES;
   }
 
   /** Looks the request's name up in a directory and replies with its entry, which then counts as given. */
