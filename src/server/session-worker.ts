@@ -2,7 +2,7 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 
 import { errnoName, type Fd, MAX_REQUEST_QUEUES } from '../core/index.ts';
-import { accept, Epoll, SysError } from '../sys/index.ts';
+import { accept, Epoll, SysError, waitReadable } from '../sys/index.ts';
 import { Backend, Channel, type MappedRegion, type RingSetup, type VhostDevice, VhostError } from '../vhost/index.ts';
 import { QueueError } from '../virtio/index.ts';
 import { configSpace } from './config-space.ts';
@@ -18,6 +18,7 @@ const KEY_STOP = 3;
 const HIPRIO = 0;
 /** How long a queue's thread may take to end before the process goes without it. */
 const QUIT_MS = 400;
+const RETRY_MS = 100;
 
 const data = workerData as SessionData;
 const leave = countAlive(data.alive);
@@ -97,7 +98,9 @@ function awaitConnection(): Channel | undefined {
         if (epoll.key(i) === KEY_STOP) return undefined;
         const fd = accept(data.listenFd);
         if (fd >= 0) return new Channel(fd as Fd);
-        log.warn(`accepting a connection on ${data.socketPath} failed: ${errnoName(fd)}`);
+        warn(`accepting a connection on ${data.socketPath} failed: ${errnoName(fd)}`);
+        // It is still waiting, and what we lack (a descriptor) may be there in a while.
+        waitReadable(data.stopFd, RETRY_MS);
       }
     }
   } finally {

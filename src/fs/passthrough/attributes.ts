@@ -1,5 +1,5 @@
 /** Operations on attributes: of an inode, and of the file system as a whole. */
-import { EACCES, EINVAL, ENOENT } from '../../core/index.ts';
+import { EACCES, EINVAL, ENOENT, EROFS } from '../../core/index.ts';
 import { AccessIn, flags, GetattrIn, SetattrIn, StatxIn, StatxOut } from '../../fuse/index.ts';
 import {
   AT_EMPTY_PATH,
@@ -177,12 +177,13 @@ export class Attributes {
     context.inodes.unpin(slot);
     if (result < 0) return result;
     const mask = AccessIn.mask(request.scratch.view, request.body);
-    return (mask & ~7) !== 0 ? -EINVAL : this.#permits(request, mask) ? 0 : -EACCES;
+    if ((mask & ~7) !== 0) return -EINVAL;
+    if ((mask & 2) !== 0 && this.#readonly) return -EROFS;
+    return this.#permits(request, mask) ? 0 : -EACCES;
   }
 
   #permits(request: Request, mask: number): boolean {
     const { mode, ownerUid, ownerGid } = this.#context;
-    if ((mask & 2) !== 0 && this.#readonly) return false;
     if (request.uid === 0) return (mask & 1) === 0 || (mode & S_IFMT) === S_IFDIR || (mode & 0o111) !== 0;
     const shift = request.uid === ownerUid ? 6 : request.gid === ownerGid ? 3 : 0;
     return ((mode >> shift) & mask) === mask;

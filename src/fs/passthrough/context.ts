@@ -296,7 +296,7 @@ export class Context {
     this.#writeAttr(u32, w + 4);
   }
 
-  /** Writes fuse_statx_out (288 bytes) from the stat buffer at byte `at`: fuse_statx is a struct statx up to stx_dev. */
+  /** Writes fuse_statx_out (288 bytes) from the stat buffer at byte `at`: fuse_statx is struct statx up to its dev. */
   writeStatxOut(scratch: Scratch, at: number): void {
     const ttl = this.policy.attributeTtlMs;
     const { u32 } = scratch;
