@@ -1,4 +1,5 @@
 import { statSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { resolve } from 'node:path';
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
@@ -127,6 +128,8 @@ async function serve(options: Options): Promise<void> {
   process.on('SIGUSR1', report);
   // Kata and others wait for exactly this line.
   writeLine('Waiting for vhost-user socket connection...');
+  // Node would keep what it compiled when the process ends; ours ends without Node.
+  flushCompileCache();
   await server.finished;
   if (options.stats) report();
   // Not by running out of work: that takes as long as the threads are parked.

@@ -1,3 +1,5 @@
+import { flushCompileCache } from 'node:module';
+
 import type { FileSystemModule } from '../fs/file-system.ts';
 import { Counters } from './counters.ts';
 import { Gate } from './gate.ts';
@@ -30,6 +32,7 @@ export async function startServing(data: ServingData): Promise<Serving> {
     offer: data.offer,
     warn,
   });
+  flushCompileCache();
   return { mirror, gate, log, warn, reset: () => gate.reset() };
 }
 
