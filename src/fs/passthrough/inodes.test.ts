@@ -90,7 +90,7 @@ test('thousands of inodes stay findable while the table grows and shrinks', () =
 
 test('beyond its bound the table gives descriptors up and opens the same files again', (t) => {
   if (!canReopen(mountFd)) {
-    t.diagnostic('this process may not open files by handle: nothing to give up');
+    t.skip('this process may not open files by handle: nothing to give up');
     return;
   }
   const inodes = newTable(20);
@@ -110,7 +110,7 @@ test('beyond its bound the table gives descriptors up and opens the same files a
 
 test('a pinned inode keeps its descriptor', (t) => {
   if (!canReopen(mountFd)) {
-    t.diagnostic('this process may not open files by handle: nothing to give up');
+    t.skip('this process may not open files by handle: nothing to give up');
     return;
   }
   const inodes = newTable();
@@ -127,7 +127,7 @@ test('a pinned inode keeps its descriptor', (t) => {
 
 test('a file that vanished while its descriptor was given up is stale, also when its number lives on', (t) => {
   if (!canReopen(mountFd)) {
-    t.diagnostic('this process may not open files by handle: nothing to give up');
+    t.skip('this process may not open files by handle: nothing to give up');
     return;
   }
   const inodes = newTable();
