@@ -1,13 +1,12 @@
 /** Extended attributes, nameless files, statx and copies within the host, over a real connection. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { lstatSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 
 import { EBADF, EINVAL, ENODATA, ENOENT, EOPNOTSUPP, ERANGE } from '../src/core/index.ts';
 import { CopyFileRangeIn, CreateIn, CreateOut, GetxattrIn, LinkIn, opcodes, StatxIn } from '../src/fuse/index.ts';
-import { O_RDONLY, O_RDWR } from '../src/sys/index.ts';
+import { Arena, coldString, getxattr, O_RDONLY, O_RDWR } from '../src/sys/index.ts';
 import { commonDaemon } from './daemon.ts';
 import { body, bytesOf, concat, entryOf, handleOf, name, words } from './fuse.ts';
 import { Mount, ownFolder } from './mount.ts';
@@ -23,11 +22,11 @@ function enter(t: TestContext): { mount: Mount; path: string; nodeid: bigint } {
   return { mount, ...ownFolder(daemon(), mount) };
 }
 
-/** The host's own view of an attribute, by a program that is not ours. */
+/** The host's own view of an attribute. */
 function hostAttribute(path: string, attribute: string): string {
-  const script =
-    'import os, sys; sys.stdout.write(os.getxattr(sys.argv[1], sys.argv[2], follow_symlinks=False).decode())';
-  return execFileSync('python3', ['-c', script, path, attribute], { encoding: 'utf8' });
+  const arena = new Arena(4096);
+  const size = getxattr(coldString(path, 0), coldString(attribute, 1), arena.address, 4096);
+  return Buffer.from(arena.u8.subarray(0, size)).toString();
 }
 
 const set = (attribute: string, value: string, flags = 0): Uint8Array =>
