@@ -56,6 +56,9 @@ test('a read-only daemon refuses every change with EROFS, and serves all the res
     refused(opcodes.SETATTR, file, { valid, mode: 0o600, size: 0 });
   }
   refused(opcodes.WRITE, file, { fh, size: 1 }, Buffer.from('y'));
+  refused(opcodes.TMPFILE, ROOT, { flags: O_RDWR, mode: 0o644 }, name('/'));
+  refused(opcodes.COPY_FILE_RANGE, file, { fhIn: fh, fhOut: fh, len: 1 });
+  refused(opcodes.ACCESS, file, { mask: 2 });
   refused(opcodes.FALLOCATE, file, { fh, length: 10 });
   for (const openFlags of [O_WRONLY, O_RDWR, O_WRONLY | O_APPEND, O_RDONLY | O_TRUNC, 3]) {
     mount.open(file, openFlags, EROFS);

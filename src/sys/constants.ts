@@ -22,7 +22,6 @@ export const O_DSYNC = 0o10000;
 export const O_SYNC = 0o4010000;
 export const O_NONBLOCK = 0o4000;
 export const O_DIRECT = arm64 ? 0o200000 : 0o40000;
-export const O_LARGEFILE = arm64 ? 0o400000 : 0o100000;
 export const O_DIRECTORY = arm64 ? 0o40000 : 0o200000;
 export const O_NOFOLLOW = arm64 ? 0o100000 : 0o400000;
 export const O_NOATIME = 0o1000000;
@@ -39,10 +38,8 @@ export const RESOLVE_BENEATH = 0x08;
 export const STATX_BASIC_STATS = 0x7ff;
 export const STATX_ALL = 0xfff;
 export const S_IFMT = 0o170000;
-export const S_IFSOCK = 0o140000;
 export const S_IFLNK = 0o120000;
 export const S_IFREG = 0o100000;
-export const S_IFBLK = 0o060000;
 export const S_IFDIR = 0o040000;
 export const S_IFCHR = 0o020000;
 export const S_IFIFO = 0o010000;
@@ -56,7 +53,6 @@ export const UTIME_NOW = 0x3fffffff;
 export const UTIME_OMIT = 0x3ffffffe;
 
 // sys/mman.h
-export const PROT_NONE = 0;
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;
 export const MAP_SHARED = 1;
@@ -64,14 +60,11 @@ export const MAP_PRIVATE = 2;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
 export const MFD_CLOEXEC = 1;
-export const MFD_ALLOW_SEALING = 2;
 
 // sys/eventfd.h, sys/epoll.h
 export const EFD_CLOEXEC = 0o2000000;
 export const EFD_NONBLOCK = 0o4000;
 export const EPOLLIN = 1;
-export const EPOLLHUP = 0x10;
-export const EPOLLERR = 8;
 export const EPOLL_CTL_ADD = 1;
 export const EPOLL_CTL_DEL = 2;
 
@@ -80,7 +73,6 @@ export const AF_UNIX = 1;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
 export const SOCK_CLOEXEC = 0o2000000;
-export const SOCK_NONBLOCK = 0o4000;
 export const SOL_SOCKET = 1;
 export const SCM_RIGHTS = 1;
 export const MSG_NOSIGNAL = 0x4000;
@@ -92,16 +84,9 @@ export const SHUT_RDWR = 2;
 export const PR_GET_SECUREBITS = 27;
 export const PR_SET_SECUREBITS = 28;
 export const SECBIT_NO_SETUID_FIXUP = 4;
-export const CAP_CHOWN = 0;
-export const CAP_DAC_OVERRIDE = 1;
 export const CAP_DAC_READ_SEARCH = 2;
-export const CAP_FOWNER = 3;
-export const CAP_FSETID = 4;
 export const CAP_SETGID = 6;
 export const CAP_SETUID = 7;
-export const CAP_SETPCAP = 8;
-export const CAP_SYS_ADMIN = 21;
-export const CAP_MKNOD = 27;
 
 export const RLIMIT_NOFILE = 7;
 

@@ -47,11 +47,6 @@ const libcPwritev = bind('pwritev', 4);
 export const pwritev = (fd: number, iovecs: number, count: number, offsetLo: number, offsetHi: number): number =>
   check(libcPwritev(I(fd), U(iovecs), I(count), U2(offsetLo, offsetHi)));
 
-const libcWritev = bind('writev', 3);
-/** writev(2). */
-export const writev = (fd: number, iovecs: number, count: number): number =>
-  check(libcWritev(I(fd), U(iovecs), I(count)));
-
 const libcRead = bind('read', 3);
 /** read(2). */
 export const read = (fd: number, buffer: number, length: number): number =>
@@ -101,10 +96,6 @@ const libcLinkat = bind('linkat', 5);
 /** linkat(2). */
 export const linkat = (oldDirFd: number, oldPath: number, newDirFd: number, newPath: number, flags: number): number =>
   check(libcLinkat(I(oldDirFd), U(oldPath), I(newDirFd), U(newPath), I(flags)));
-
-const libcFchmod = bind('fchmod', 2);
-/** fchmod(2). */
-export const fchmod = (fd: number, mode: number): number => check(libcFchmod(I(fd), I(mode)));
 
 const libcFchmodat = bind('fchmodat', 4);
 /** fchmodat(2). */

@@ -12,7 +12,6 @@ import { Arena } from './memory.ts';
 
 const libcSetfsuid = bind('setfsuid', 2);
 const libcSetfsgid = bind('setfsgid', 2);
-const libcSetgroups = bind('syscall', 3);
 const libcPrctl = bind('prctl', 5);
 const libcCapget = bind('capget', 2);
 const libcPrlimit = bind('prlimit', 4);
@@ -53,11 +52,6 @@ export function actAs(uid: number, gid: number): void {
   libcSetfsgid(I(gid), 0n);
   libcSetfsuid(I(uid), 0n);
 }
-
-const SYS_SETGROUPS = process.arch === 'x64' ? 116n : 159n;
-
-/** Drops the supplementary groups of this thread (libc's own function would do it for all threads). */
-export const dropGroups = (): number => check(libcSetgroups(SYS_SETGROUPS, 0n, 0n));
 
 /** RLIMIT_NOFILE of the process: how many descriptors it may have, and how far it may raise that. */
 export function descriptorLimit(): { soft: number; hard: number } {

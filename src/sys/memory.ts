@@ -16,7 +16,6 @@ import { ftruncate, statx } from './files.ts';
 const libcMmap = bindWide('mmap', 6, 'pointer');
 const libcMunmap = bind('munmap', 2);
 const libcMemfd = bind('memfd_create', 2);
-const libcMemcpy = bindWide('memcpy', 3, 'pointer');
 
 /** MAP_FAILED, (void *)-1. */
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
@@ -43,11 +42,6 @@ export function memfd(name: string, sizeBytes: number): number {
   const fd = SysError.check(check(libcMemfd(U(coldString(name)), I(MFD_CLOEXEC))), 'memfd_create', name);
   SysError.check(ftruncate(fd, sizeBytes), 'ftruncate', `${sizeBytes} bytes`);
   return fd;
-}
-
-/** memcpy(3) between addresses that the caller has checked. */
-export function copyMemory(target: number, source: number, length: number): void {
-  libcMemcpy(U(target), U(source), U(length));
 }
 
 /** Native memory for what calls read and write: names, stat buffers, vectors. It is never given back. */

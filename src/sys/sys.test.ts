@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 
-import { EBADF, ENOENT, EPIPE, type Fd } from '../core/index.ts';
+import { EBADF, EMFILE, ENOENT, EPIPE, type Fd } from '../core/index.ts';
 import * as sys from './index.ts';
 
 // A worker that ends while TurboFan compiles its FFI calls in the background crashes Node (see `park` in src/server).
@@ -87,6 +87,21 @@ test('a message carries descriptors to the other end, and a closed end is an err
   sys.close(server);
   assert.equal(sys.sendMessage(client, new Uint8Array(1)), -EPIPE);
   for (const fd of [client, listening, file, fds[0]]) sys.close(fd);
+});
+
+test('descriptors that a process has no room for are an error, and nothing worse', () => {
+  const path = join(folder, 'full.sock');
+  const listening = sys.listenUnix(path);
+  const client = sys.connectUnix(path);
+  const server = sys.accept(listening);
+  const { soft, hard } = sys.descriptorLimit();
+  sys.sendMessage(client, new Uint8Array(1), [listening]);
+  // Descriptors that are open stay open; no new one can be made.
+  assert.equal(sys.setDescriptorLimit(3, hard), 0);
+  const result = sys.receiveMessage(server, new Uint8Array(1), 0, 1, []);
+  sys.setDescriptorLimit(soft, hard);
+  assert.equal(result, -EMFILE);
+  for (const fd of [client, server, listening]) sys.close(fd);
 });
 
 test('a living socket is told from one left behind, and its owner notices nothing', () => {
