@@ -365,6 +365,7 @@ test('a socket path that cannot be is refused by name', async (t) => {
 test('wrong use is refused with exit code 1', async () => {
   await assertRefuses({ args: ['--cache', 'sometimes'] }, 'sometimes');
   await assertRefuses({ args: ['--no-such-option'] }, '--no-such-option');
+  await assertRefuses({ socketPaths: [] }, '--socket-path');
   await assertRefuses({ args: ['--tag', 'x'.repeat(37)] }, '36');
   await assertRefuses({ args: ['--tag', ''] }, 'tag');
 });

@@ -46,7 +46,7 @@ const END_MS = 700;
 
 const MAX_TIMEOUT_SECONDS = 1e9;
 
-const collect = (value: string, before: string[]): string[] => [...before, value];
+const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
 
 /** Seconds with fractions, for commander, in milliseconds. */
 function parseSeconds(text: string): number {
@@ -63,7 +63,7 @@ export function registerServe(program: Command): void {
     .command('serve')
     .description('share a directory with VMs through vhost-user sockets, in the foreground')
     .requiredOption('--shared-dir <dir>', 'the directory to share')
-    .requiredOption('--socket-path <path>', 'the socket for a VM; several times for several VMs', collect, [])
+    .requiredOption('--socket-path <path>', 'the socket for a VM; several times for several VMs', collect)
     .addOption(new Option('--cache <mode>', 'what guests may cache').choices([...CACHE_MODES, 'none']).default('auto'))
     .option('--readonly', 'no guest can change anything', false)
     .option('--writeback', 'the guest collects writes in its cache; not with --cache never or metadata', false)
