@@ -17,7 +17,7 @@ import {
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 
-import { EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENXIO, EOPNOTSUPP } from '../src/core/index.ts';
+import { EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENOSYS, ENXIO, EOPNOTSUPP } from '../src/core/index.ts';
 import {
   FallocateIn,
   FlushIn,
@@ -204,28 +204,32 @@ test('WRITE beyond the end leaves a hole of zeros', (t) => {
   assert.equal(text(mount.read(fh, 0, 3)), 'a\0\0');
 });
 
-test('a handle with O_APPEND writes at the end, wherever that is by now', (t) => {
+test('a write with O_APPEND goes to the end, wherever that is by now, also when it was set after the open', (t) => {
   const { mount, path, nodeid } = enter(t);
   const file = join(path, 'file');
   writeFileSync(file, 'start');
-  const fh = mount.open(mount.lookup(nodeid, 'file').nodeid, O_WRONLY | O_APPEND);
-  assert.equal(mount.write(fh, 0, Buffer.from('-one')), 4);
+  const fh = mount.open(mount.lookup(nodeid, 'file').nodeid, O_WRONLY);
+  const openFlags = O_WRONLY | O_APPEND;
+  assert.equal(mount.write(fh, 0, Buffer.from('-one'), 0, { openFlags }), 4);
   appendFileSync(file, '-host');
-  assert.equal(mount.write(fh, 2, Buffer.from('-two'), 0, { cut: { indirect: false, readable: [41, 40] } }), 4);
+  assert.equal(
+    mount.write(fh, 2, Buffer.from('-two'), 0, { openFlags, cut: { indirect: false, readable: [41, 40] } }),
+    4,
+  );
   assert.equal(readFileSync(file, 'utf8'), 'start-one-host-two');
   const created = mount.create(nodeid, 'log', { flags: O_WRONLY | O_APPEND | O_CREAT, mode: 0o600 }).fh;
-  for (let i = 0; i < 3; i += 1) mount.write(created, 0, Buffer.from(`${i}`));
+  for (let i = 0; i < 3; i += 1) mount.write(created, 0, Buffer.from(`${i}`), 0, { openFlags });
   assert.equal(readFileSync(join(path, 'log'), 'utf8'), '012');
 });
 
-test('what the page cache of a guest writes back stays in its place, even by a handle with O_APPEND', (t) => {
+test('what the page cache of a guest writes back stays in its place, even by a file with O_APPEND', (t) => {
   const { mount, path, nodeid } = enter(t);
   const file = join(path, 'file');
   writeFileSync(file, '0123456789');
   const fh = mount.open(mount.lookup(nodeid, 'file').nodeid, O_RDWR | O_APPEND);
-  assert.equal(mount.write(fh, 3, Buffer.from('abc'), 0, { cached: true }), 3);
+  assert.equal(mount.write(fh, 3, Buffer.from('abc'), 0, { cached: true, openFlags: O_RDWR | O_APPEND }), 3);
   assert.equal(readFileSync(file, 'utf8'), '012abc6789');
-  mount.write(fh, 0, Buffer.from('!'));
+  mount.write(fh, 0, Buffer.from('!'), 0, { openFlags: O_RDWR | O_APPEND });
   assert.equal(readFileSync(file, 'utf8'), '012abc6789!');
 });
 
@@ -257,7 +261,7 @@ test('a handle goes on when its file is forgotten and removed', (t) => {
   assert.equal(lstatSync(path).nlink, 2);
 });
 
-test('FSYNC, with and without times, and FLUSH answer without a body', (t) => {
+test('FSYNC, with and without times, answers without a body, and FLUSH that there is nothing to do', (t) => {
   const { mount, fh } = enterFile(t, 'x');
   for (const fsyncFlags of [0, flags.FSYNC_IN.FDATASYNC]) {
     assert.equal(
@@ -265,7 +269,7 @@ test('FSYNC, with and without times, and FLUSH answer without a body', (t) => {
       0,
     );
   }
-  for (let i = 0; i < 2; i += 1) mount.guest.ask({ opcode: opcodes.FLUSH.code, body: body(FlushIn, { fh }) });
+  for (let i = 0; i < 2; i += 1) mount.guest.ask({ opcode: opcodes.FLUSH.code, body: body(FlushIn, { fh }) }, ENOSYS);
   assert.equal(text(mount.read(fh, 0, 1)), 'x', 'FLUSH is not RELEASE');
 });
 

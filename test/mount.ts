@@ -135,10 +135,10 @@ export class Mount {
     offset: number | bigint,
     data: Uint8Array,
     errno = 0,
-    options: { cached?: boolean; cut?: Cut } = {},
+    options: { cached?: boolean; cut?: Cut; openFlags?: number } = {},
   ): number {
     const writeFlags = options.cached ? flags.WRITE_IN.CACHE : 0;
-    const fixed = body(WriteIn, { fh, offset, size: data.length, writeFlags });
+    const fixed = body(WriteIn, { fh, offset, size: data.length, writeFlags, flags: options.openFlags ?? 0 });
     const request = { opcode: opcodes.WRITE.code, body: concat(fixed, data) };
     const reply = this.guest.ask(request, errno, 1, options.cut);
     return errno === 0 ? WriteOut.size(reply, 0) : 0;

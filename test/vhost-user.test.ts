@@ -175,7 +175,10 @@ function appender(t: TestContext): { mount: Mount; file: string; appends: (count
   const fh = mount.create(nodeid, 'log', { flags: O_WRONLY | O_APPEND, mode: 0o600 }).fh;
   const at = guest.dataAt;
   const appends = (count: number): void => {
-    const request = { opcode: opcodes.WRITE.code, body: concat(body(WriteIn, { fh, size: 1 }), Buffer.from('x')) };
+    const request = {
+      opcode: opcodes.WRITE.code,
+      body: concat(body(WriteIn, { fh, size: 1, flags: O_APPEND }), Buffer.from('x')),
+    };
     const message = guest.encode(request);
     guest.write(at, message);
     for (let i = 0; i < count; i += 1) {

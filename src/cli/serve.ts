@@ -66,7 +66,11 @@ export function registerServe(program: Command): void {
     .requiredOption('--socket-path <path>', 'the socket for a VM; several times for several VMs', collect)
     .addOption(new Option('--cache <mode>', 'what guests may cache').choices([...CACHE_MODES, 'none']).default('auto'))
     .option('--readonly', 'no guest can change anything', false)
-    .option('--writeback', 'the guest collects writes in its cache; not with --cache never or metadata', false)
+    .option(
+      '--writeback',
+      'the guest collects writes in its cache, where it has one: not with never or metadata',
+      false,
+    )
     .option('--no-writeback', 'the guest writes through (the default)')
     .option('--allow-mmap', 'shared mappings also with --cache never or metadata', false)
     .option('--entry-timeout <seconds>', 'how long names are valid, instead of what --cache says', parseSeconds)
@@ -94,9 +98,6 @@ async function serve(options: Options): Promise<void> {
   if (options.socketPath.includes('')) throw new UserError('--socket-path: the path is empty.');
   const doubled = options.socketPath.find((path, i) => options.socketPath.indexOf(path) !== i);
   if (doubled !== undefined) throw new UserError(`--socket-path ${doubled} is given twice.`);
-  if (options.writeback && (options.cache === 'never' || options.cache === 'none' || options.cache === 'metadata')) {
-    throw new UserError(`--writeback needs a cache for data: not --cache ${options.cache}, but auto or always.`);
-  }
   const policy = cachePolicy(options.cache === 'none' ? 'never' : options.cache, {
     entryTtlMs: options.entryTimeout,
     attributeTtlMs: options.attrTimeout,

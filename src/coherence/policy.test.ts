@@ -3,6 +3,13 @@ import { test } from 'node:test';
 
 import { cachePolicy } from './policy.ts';
 
+test('writes are collected only in a cache for data', () => {
+  assert.deepEqual(
+    (['never', 'metadata', 'auto', 'always'] as const).map((mode) => cachePolicy(mode, { writeback: true }).writeback),
+    [false, false, true, true],
+  );
+});
+
 test('a mode has its own times, and what is set by hand comes first', () => {
   assert.equal(cachePolicy('never').entryTtlMs, 0);
   assert.equal(cachePolicy('auto').attributeTtlMs, 1000);

@@ -16,13 +16,19 @@ export interface CachePolicy {
   readonly directIo: boolean;
   /** The page cache of a file lives on over close and open (FOPEN_KEEP_CACHE). */
   readonly keepCache: boolean;
+  /** The page cache of a file lives on when the file is as it was at the open before. */
+  readonly keepUnchanged: boolean;
+  /** The guest need not say that it opens a file (ENOSYS to OPEN): it keeps what it has in any case. */
+  readonly noOpen: boolean;
+  /** The same for directories, whose listings it keeps then. */
+  readonly noOpendir: boolean;
   /** A directory listing may be kept (FOPEN_CACHE_DIR). */
   readonly cacheDirectories: boolean;
   /** The target of a symlink may be kept (FUSE_CACHE_SYMLINKS). */
   readonly cacheSymlinks: boolean;
   /** Cached pages go when size or mtime turn out to have changed (FUSE_AUTO_INVAL_DATA). */
   readonly autoInvalidate: boolean;
-  /** The guest collects writes in its page cache (FUSE_WRITEBACK_CACHE). */
+  /** The guest collects writes in its page cache (FUSE_WRITEBACK_CACHE); never together with `directIo`. */
   readonly writeback: boolean;
   /** Shared mappings of files that are read and written directly (FUSE_DIRECT_IO_ALLOW_MMAP). */
   readonly allowMmap: boolean;
@@ -37,6 +43,9 @@ const NOTHING: CachePolicy = {
   negativeTtlMs: 0,
   directIo: true,
   keepCache: false,
+  keepUnchanged: false,
+  noOpen: false,
+  noOpendir: false,
   cacheDirectories: false,
   cacheSymlinks: false,
   autoInvalidate: false,
@@ -47,9 +56,25 @@ const NOTHING: CachePolicy = {
 const POLICIES: Record<CacheMode, CachePolicy> = {
   never: NOTHING,
   // Names and attributes as with `always`, data as with `never`.
-  metadata: { ...NOTHING, mode: 'metadata', entryTtlMs: DAY_MS, attributeTtlMs: DAY_MS, cacheSymlinks: true },
+  metadata: {
+    ...NOTHING,
+    mode: 'metadata',
+    entryTtlMs: DAY_MS,
+    attributeTtlMs: DAY_MS,
+    noOpendir: true,
+    cacheDirectories: true,
+    cacheSymlinks: true,
+  },
   // Close-to-open: names and attributes for a second, pages until the next open finds another mtime or size.
-  auto: { ...NOTHING, mode: 'auto', entryTtlMs: 1000, attributeTtlMs: 1000, directIo: false, autoInvalidate: true },
+  auto: {
+    ...NOTHING,
+    mode: 'auto',
+    entryTtlMs: 1000,
+    attributeTtlMs: 1000,
+    directIo: false,
+    keepUnchanged: true,
+    autoInvalidate: true,
+  },
   always: {
     ...NOTHING,
     mode: 'always',
@@ -57,6 +82,8 @@ const POLICIES: Record<CacheMode, CachePolicy> = {
     attributeTtlMs: DAY_MS,
     directIo: false,
     keepCache: true,
+    noOpen: true,
+    noOpendir: true,
     cacheDirectories: true,
     cacheSymlinks: true,
   },
@@ -65,5 +92,7 @@ const POLICIES: Record<CacheMode, CachePolicy> = {
 /** The policy of a mode of `--cache`, with what is set by hand. */
 export function cachePolicy(mode: CacheMode, byHand: Partial<Omit<CachePolicy, 'mode'>> = {}): CachePolicy {
   const given = Object.entries(byHand).filter(([, value]) => value !== undefined);
-  return { ...POLICIES[mode], ...Object.fromEntries(given) };
+  const policy: CachePolicy = { ...POLICIES[mode], ...Object.fromEntries(given) };
+  // Without a cache for data nothing is collected. Linux would only stop to believe us about sizes and times.
+  return { ...policy, writeback: policy.writeback && !policy.directIo };
 }

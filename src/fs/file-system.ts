@@ -33,6 +33,9 @@ export interface Request {
   nodeidHi: number;
   uid: number;
   gid: number;
+  /** What was agreed on at INIT (fuse_init_out `flags` and `flags2`), as signed words. */
+  agreed: number;
+  agreed2: number;
   /** Offset in scratch of the opcode's fixed struct. */
   body: number;
   /** Offsets in scratch of the NUL-terminated names, and their lengths without the NUL. */

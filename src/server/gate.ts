@@ -22,7 +22,7 @@ import { ByteView, type GuestMemory, gatherInto, scatterFrom } from '../memory/i
 import { Arena } from '../sys/index.ts';
 import type { Chain } from '../virtio/index.ts';
 import { type Counters, latencyBucket } from './counters.ts';
-import { SESSION_INITIALIZED } from './session-state.ts';
+import { SESSION_FLAGS, SESSION_FLAGS2, SESSION_INITIALIZED } from './session-state.ts';
 
 /** Room for a request less its file data: a symlink with its target, an attribute's value of 64 KiB. */
 const REQUEST_BYTES = 80 * 1024;
@@ -78,6 +78,8 @@ export class Gate {
       nodeidHi: 0,
       uid: 0,
       gid: 0,
+      agreed: 0,
+      agreed2: 0,
       body: this.#in + InHeader.bytes,
       name: 0,
       nameLength: 0,
@@ -133,6 +135,8 @@ export class Gate {
     request.nodeidHi = view.getInt32(header + InHeader.offsets.nodeid + 4, true);
     request.uid = InHeader.uid(view, header);
     request.gid = InHeader.gid(view, header);
+    request.agreed = this.#session[SESSION_FLAGS];
+    request.agreed2 = this.#session[SESSION_FLAGS2];
     const roomFor = OutHeader.bytes + record.outBytes;
     if (record.reply !== 'none' && writable.bytes < roomFor) return -EINVAL;
     request.replyRoom = Math.min(REPLY_BYTES, writable.bytes - OutHeader.bytes);
@@ -207,6 +211,8 @@ export class Gate {
     }
     // virtio 5.11.6: a new INIT ends the session before it, without DESTROY when the guest was reset.
     this.#fileSystem.reset();
+    this.#session[SESSION_FLAGS] = result.status === 'agreed' ? result.flags : 0;
+    this.#session[SESSION_FLAGS2] = result.status === 'agreed' ? result.flags2 : 0;
     Atomics.store(this.#session, SESSION_INITIALIZED, result.status === 'agreed' ? 1 : 0);
     return encodeInit(view, this.#request.reply, result);
   }

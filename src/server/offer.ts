@@ -9,6 +9,8 @@ export interface OfferedPolicy {
   readonly cacheSymlinks: boolean;
   readonly writeback: boolean;
   readonly allowMmap: boolean;
+  readonly noOpen: boolean;
+  readonly noOpendir: boolean;
 }
 
 /** What we can do, and what the cache policy adds. The guest's readahead is left to it. */
@@ -16,13 +18,15 @@ export function initOffer(policy: OfferedPolicy): InitOffer {
   return {
     flags:
       INIT.ASYNC_READ |
-      INIT.ATOMIC_O_TRUNC |
       INIT.BIG_WRITES |
       INIT.DO_READDIRPLUS |
       INIT.READDIRPLUS_AUTO |
       INIT.ASYNC_DIO |
       INIT.PARALLEL_DIROPS |
       INIT.MAX_PAGES |
+      // A guest that does not open must not leave it to OPEN to truncate.
+      (policy.noOpen ? INIT.NO_OPEN_SUPPORT : INIT.ATOMIC_O_TRUNC) |
+      (policy.noOpendir ? INIT.NO_OPENDIR_SUPPORT : 0) |
       (policy.autoInvalidate ? INIT.AUTO_INVAL_DATA : 0) |
       (policy.cacheSymlinks ? INIT.CACHE_SYMLINKS : 0) |
       (policy.writeback ? INIT.WRITEBACK_CACHE : 0),

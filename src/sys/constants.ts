@@ -35,6 +35,8 @@ export const RESOLVE_NO_SYMLINKS = 0x04;
 export const RESOLVE_BENEATH = 0x08;
 
 // linux/stat.h
+export const STATX_NLINK = 0x4;
+export const STATX_CTIME = 0x80;
 export const STATX_BASIC_STATS = 0x7ff;
 export const STATX_ALL = 0xfff;
 export const S_IFMT = 0o170000;
@@ -84,6 +86,7 @@ export const SHUT_RDWR = 2;
 export const PR_GET_SECUREBITS = 27;
 export const PR_SET_SECUREBITS = 28;
 export const SECBIT_NO_SETUID_FIXUP = 4;
+export const CAP_DAC_OVERRIDE = 1;
 export const CAP_DAC_READ_SEARCH = 2;
 export const CAP_SETGID = 6;
 export const CAP_SETUID = 7;

@@ -17,6 +17,7 @@ import {
   RESOLVE_NO_MAGICLINKS,
   RESOLVE_NO_SYMLINKS,
   STATX_BASIC_STATS,
+  STATX_CTIME,
   statx,
   statxName,
 } from '../../sys/index.ts';
@@ -24,6 +25,7 @@ import type { Request, Scratch } from '../file-system.ts';
 import type { Handles } from './handles.ts';
 import { type Inodes, ROOT_SLOT } from './inodes.ts';
 import type { Lookups } from './lookups.ts';
+import type { Opened } from './opened.ts';
 
 /** What the guest may keep, in the numbers that replies carry. */
 export interface ReplyPolicy {
@@ -33,6 +35,13 @@ export interface ReplyPolicy {
   readonly negativeTtlMs: number;
   /** The guest's page cache collects writes, and reads what it writes into: with any handle. */
   readonly writeback: boolean;
+  /** OPEN and OPENDIR need not be sent: files are kept open, or opened, by inode. */
+  readonly noOpen: boolean;
+  readonly noOpendir: boolean;
+  /** Nothing is to be done at close(2). */
+  readonly noFlush: boolean;
+  /** The guest keeps a file's pages at an open when the file is as it was at the one before. */
+  readonly keepUnchanged: boolean;
   /** FOPEN flags of files and of directories. */
   readonly fileFlags: number;
   readonly directoryFlags: number;
@@ -42,6 +51,7 @@ export interface ContextOptions {
   readonly inodes: Inodes;
   readonly lookups: Lookups;
   readonly handles: Handles;
+  readonly opened: Opened;
   readonly policy: ReplyPolicy;
   /** An O_PATH descriptor of /proc/self/fd, through which an O_PATH descriptor is opened for good. */
   readonly procFd: number;
@@ -79,6 +89,7 @@ export class Context {
   readonly lookups: Lookups;
   readonly handles: Handles;
   readonly policy: ReplyPolicy;
+  readonly #opened: Opened;
   readonly arena = new Arena(ARENA_BYTES);
   /** An address of "". */
   readonly empty: number;
@@ -99,6 +110,7 @@ export class Context {
     this.lookups = options.lookups;
     this.handles = options.handles;
     this.policy = options.policy;
+    this.#opened = options.opened;
     this.#procFd = options.procFd;
     this.#mayActAs = options.mayActAs;
     this.#uid = options.uid;
@@ -173,6 +185,19 @@ export class Context {
     return this.#adopt(fd, dirSlot);
   }
 
+  /**
+   * The inode whose name is about to go, pinned and with a descriptor: what gave its own up could not be found again
+   * once it has no name. 0 when it is not known, or when nothing has.
+   */
+  holdNamed(dirFd: number, names: Pick<Scratch, 'address'>, nameAt: number): number {
+    if (!this.inodes.anyClosed) return 0;
+    const { address } = names;
+    const result = statxName(dirFd, address, nameAt, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, this.#statAddress);
+    const slot = result < 0 ? 0 : this.#findLooked();
+    if (slot !== 0) this.inodes.fd(slot);
+    return slot;
+  }
+
   /** The inode of a file that is open already (CREATE), pinned and looked at. */
   lookUpOpen(openFd: number, dirSlot: number): number {
     const result = this.statFd(openFd);
@@ -222,12 +247,19 @@ export class Context {
     return this.handles.pin(view.getInt32(at, true), view.getInt32(at + 4, true));
   }
 
-  /** Writes fuse_open_out for a new handle. */
+  /** Whether a file that is opened now is as it was when the session opened it last. */
+  isAsBefore(slot: number, fd: number): boolean {
+    if (this.statFdFor(fd, STATX_CTIME) < 0) return false;
+    const { u32 } = this.arena;
+    return this.#opened.isAsBefore(slot, u32[this.#stat + CTIME] | 0, u32[this.#stat + CTIME + 2] | 0);
+  }
+
+  /** Writes fuse_open_out for a new handle; slot 0 stands for none. */
   writeOpenOut(scratch: Scratch, at: number, handle: number, openFlags: number): void {
     const { u32 } = scratch;
     const w = at >> 2;
     u32[w] = handle;
-    u32[w + 1] = this.handles.generation(handle);
+    u32[w + 1] = handle === 0 ? 0 : this.handles.generation(handle);
     u32[w + 2] = openFlags;
     u32[w + 3] = 0;
   }

@@ -1,10 +1,11 @@
 /** Operations on open directories. */
-import { EBADF, EINVAL, ENFILE, ENOENT, ENOTDIR } from '../../core/index.ts';
-import { direntBytes, encodeDirent, encodeDirentplus, OpenOut, ReadIn } from '../../fuse/index.ts';
+import { EINVAL, ENFILE, ENOENT, ENOSYS, ENOTDIR } from '../../core/index.ts';
+import { direntBytes, encodeDirent, encodeDirentplus, flags, OpenOut, ReadIn } from '../../fuse/index.ts';
 import { getdents64, lseek, O_DIRECTORY, O_RDONLY, S_IFDIR } from '../../sys/index.ts';
 import type { Request } from '../file-system.ts';
 import type { Context } from './context.ts';
 import { HANDLE_DIRECTORY } from './handles.ts';
+import { OpenFile } from './open-file.ts';
 
 const SEEK_SET = 0;
 const DENTS_BYTES = 32 * 1024;
@@ -23,25 +24,29 @@ const NOWHERE = 0xffffffff;
 
 export class Directories {
   readonly #context: Context;
+  readonly #open: OpenFile;
   readonly #dents: number;
   /** The last conversion ended because an entry did not fit. */
   #full = false;
 
   constructor(context: Context) {
     this.#context = context;
+    this.#open = new OpenFile(context);
     this.#dents = context.arena.reserve(DENTS_BYTES);
   }
 
   opendir(request: Request): number {
-    const { lookups, inodes } = this.#context;
+    const { lookups, inodes, policy } = this.#context;
+    // From then on the guest does not ask, and keeps what it reads of a directory.
+    if (policy.noOpendir && (request.agreed & flags.INIT.NO_OPENDIR_SUPPORT) !== 0) return -ENOSYS;
     const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
-    const result = this.#open(request, slot);
+    const result = this.#opendir(request, slot);
     inodes.unpin(slot);
     return result;
   }
 
-  #open(request: Request, slot: number): number {
+  #opendir(request: Request, slot: number): number {
     const { inodes, handles, policy } = this.#context;
     if (inodes.type(slot) !== S_IFDIR >> 12) return -ENOTDIR;
     const inodeFd = inodes.fd(slot);
@@ -62,26 +67,23 @@ export class Directories {
   }
 
   #read(request: Request, plus: boolean): number {
-    const { handles, lookups, inodes } = this.#context;
-    const dir = lookups.pin(request.nodeidLo, request.nodeidHi);
+    const { lookups, inodes } = this.#context;
+    const { nodeidLo, nodeidHi } = request;
+    const dir = lookups.pin(nodeidLo, nodeidHi);
     if (dir === 0) return -ENOENT;
-    const handle = this.#context.pinHandle(request, ReadIn.offsets.fh);
-    let result = -EBADF;
-    if (handle !== 0) {
-      if ((handles.flags(handle) & HANDLE_DIRECTORY) !== 0) result = this.#fill(request, handle, dir, plus);
-      handles.unpin(handle);
-    }
+    const fd = this.#open.acquire(request, ReadIn.offsets.fh, nodeidLo, nodeidHi, O_RDONLY | O_DIRECTORY);
+    const result = fd < 0 ? fd : this.#fill(request, fd, dir, plus);
+    this.#open.release();
     inodes.unpin(dir);
     return result;
   }
 
   /** Fills the reply with whole entries; the number of bytes, 0 at the end of the directory. */
-  #fill(request: Request, handle: number, dir: number, plus: boolean): number {
-    const { handles, arena } = this.#context;
+  #fill(request: Request, fd: number, dir: number, plus: boolean): number {
+    const { arena } = this.#context;
     const { view, u32 } = request.scratch;
-    const fd = handles.fd(handle);
     const cookie = (request.body + ReadIn.offsets.offset) >> 2;
-    if (!handles.standsAt(handle, u32[cookie], u32[cookie + 1])) {
+    if (!this.#standsAt(u32[cookie], u32[cookie + 1])) {
       const sought = lseek(fd, u32[cookie], u32[cookie + 1], SEEK_SET);
       if (sought < 0) return sought;
     }
@@ -94,23 +96,14 @@ export class Directories {
       const wanted = Math.max(LEAST_DENTS_BYTES, plus ? (room - done) >> 2 : room - done);
       const got = getdents64(fd, arena.address + this.#dents, Math.min(DENTS_BYTES, wanted));
       if (got <= 0) return done > 0 ? done : got;
-      done = this.#convert(request, handle, dir, plus, got, done, room);
+      done = this.#convert(request, fd, dir, plus, got, done, room);
     }
     return this.#full && done === 0 ? -EINVAL : done;
   }
 
   /** Appends the host's entries to the reply, of which `from` bytes are done. The new length. */
-  #convert(
-    request: Request,
-    handle: number,
-    dir: number,
-    plus: boolean,
-    got: number,
-    from: number,
-    room: number,
-  ): number {
-    const { arena, handles } = this.#context;
-    const { view, u8 } = arena;
+  #convert(request: Request, fd: number, dir: number, plus: boolean, got: number, from: number, room: number): number {
+    const { view, u8 } = this.#context.arena;
     const end = this.#dents + got;
     let done = from;
     let last = 0;
@@ -122,15 +115,26 @@ export class Directories {
       if (bytes === 0) {
         this.#full = true;
         // The descriptor stands beyond this entry, at a place of which we have no cookie.
-        handles.setPosition(handle, NOWHERE, NOWHERE);
+        this.#setPosition(NOWHERE, NOWHERE);
         return done;
       }
-      if (plus && !isDotName(u8, nameAt, nameEnd - nameAt)) this.#fillEntry(request, handle, dir, nameAt, done);
+      if (plus && !isDotName(u8, nameAt, nameEnd - nameAt)) this.#fillEntry(request, fd, dir, nameAt, done);
       done += bytes;
       last = at;
     }
-    handles.setPosition(handle, view.getUint32(last + D_OFF, true), view.getUint32(last + D_OFF + 4, true));
+    this.#setPosition(view.getUint32(last + D_OFF, true), view.getUint32(last + D_OFF + 4, true));
     return done;
+  }
+
+  /** Whether the descriptor stands at a cookie; one that was opened for this request stands at the beginning. */
+  #standsAt(lo: number, hi: number): boolean {
+    const { handle } = this.#open;
+    return handle === 0 ? lo === 0 && hi === 0 : this.#context.handles.standsAt(handle, lo, hi);
+  }
+
+  #setPosition(lo: number, hi: number): void {
+    const { handle } = this.#open;
+    if (handle !== 0) this.#context.handles.setPosition(handle, lo, hi);
   }
 
   #encode(request: Request, plus: boolean, at: number, nameBytes: number, done: number, room: number): number {
@@ -154,9 +158,9 @@ export class Directories {
   }
 
   /** Gives an entry its inode. Where that fails (gone, or no descriptor left) the guest gets the name alone. */
-  #fillEntry(request: Request, handle: number, dir: number, nameAt: number, done: number): void {
+  #fillEntry(request: Request, fd: number, dir: number, nameAt: number, done: number): void {
     const context = this.#context;
-    const slot = context.lookUp(context.handles.fd(handle), dir, context.arena, nameAt);
+    const slot = context.lookUp(fd, dir, context.arena, nameAt);
     if (slot < 0) return;
     context.writeEntryOut(request.scratch, request.reply + done, slot);
     context.lookups.add(slot);

@@ -9,6 +9,8 @@ import {
   O_NOFOLLOW,
   O_PATH,
   openByHandleAt,
+  STATX_NLINK,
+  statx,
 } from '../../sys/index.ts';
 
 /** ext4 takes 8 bytes, xfs and tmpfs 12, btrfs 20. File systems with longer ones keep their descriptors. */
@@ -25,10 +27,18 @@ const TYPE = SIZE + 1;
 const BYTES = SIZE + 2;
 const mountId = arena.address + arena.reserve(4);
 const empty = arena.address + arena.reserve(1);
+const statAt = arena.reserve(256);
+const stat = arena.address + statAt;
+/** stx_nlink of a struct statx, in words. */
+const NLINK = (statAt >> 2) + 4;
 
-/** Writes the handle of an open file to `words` at `at`; false where there is none that fits. */
+/**
+ * Writes the handle of an open file to `words` at `at`; false where there is none that fits, and for a file without a
+ * name left: only its descriptor keeps it alive.
+ */
 export function takeHandle(fd: number, words: Int32Array, at: number): boolean {
   const { u32 } = arena;
+  if (statx(fd, empty, AT_EMPTY_PATH, STATX_NLINK, stat) < 0 || u32[NLINK] === 0) return false;
   u32[SIZE] = HANDLE_BYTES;
   if (nameToHandleAt(fd, empty, fileHandle, mountId, AT_EMPTY_PATH) < 0 || u32[TYPE] > 0xffffff) return false;
   words[at] = u32[SIZE] | (u32[TYPE] << 8);

@@ -1,5 +1,5 @@
 /** Operations on files: open, read, write and their kin. */
-import { EBADF, EEXIST, EINVAL, EISDIR, EMFILE, ENFILE, ENOENT, EOPNOTSUPP, EROFS } from '../../core/index.ts';
+import { EEXIST, EINVAL, EISDIR, EMFILE, ENFILE, ENOENT, ENOSYS, EOPNOTSUPP, EROFS, EBADF } from '../../core/index.ts';
 import {
   CopyFileRangeIn,
   CreateIn,
@@ -27,6 +27,7 @@ import {
   O_APPEND,
   O_CLOEXEC,
   O_CREAT,
+  O_DIRECTORY,
   O_DSYNC,
   O_EXCL,
   O_NOFOLLOW,
@@ -47,12 +48,12 @@ import {
 } from '../../sys/index.ts';
 import type { Request } from '../file-system.ts';
 import type { Context } from './context.ts';
-import { HANDLE_APPEND, HANDLE_DIRECTORY } from './handles.ts';
+import { OpenFile } from './open-file.ts';
 import { Vectors } from './vectors.ts';
 
 const OPEN_OUT_BYTES = 16;
 const ENTRY_OUT_BYTES = 128;
-/** Flags of a guest's open that mean something to the host. O_APPEND is kept by us: see `write`. */
+/** Flags of a guest's open that mean something to the host. O_APPEND comes with each write: see there. */
 const OPEN_FLAGS = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC;
 /** linux/falloc.h: every mode up to UNSHARE_RANGE. */
 const FALLOCATE_MODES = 0x7f;
@@ -69,21 +70,33 @@ const APPEND = 2;
 export class Files {
   readonly #context: Context;
   readonly #vectors: Vectors;
+  readonly #file: OpenFile;
+  /** Where COPY_FILE_RANGE copies to. */
+  readonly #target: OpenFile;
   readonly #readonly: boolean;
 
   constructor(context: Context, readonly: boolean) {
     this.#context = context;
     this.#vectors = new Vectors(context.arena);
+    this.#file = new OpenFile(context);
+    this.#target = new OpenFile(context);
     this.#readonly = readonly;
   }
 
   open(request: Request): number {
     const { lookups, inodes } = this.#context;
+    // From then on the guest does not ask.
+    if (this.#isOpenless(request)) return -ENOSYS;
     const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
     const result = this.#open(request, slot, OpenIn.flags(request.scratch.view, request.body), request.reply);
     inodes.unpin(slot);
     return result;
+  }
+
+  /** Whether the guest works on inodes, without handles: its kernel sends no RELEASE then, not for CREATE either. */
+  #isOpenless(request: Request): boolean {
+    return this.#context.policy.noOpen && (request.agreed & flags.INIT.NO_OPEN_SUPPORT) !== 0;
   }
 
   /** Opens a pinned inode and writes fuse_open_out at `out`. */
@@ -96,7 +109,7 @@ export class Files {
     const inodeFd = context.inodes.fd(slot);
     if (inodeFd < 0) return inodeFd;
     const fd = context.reopen(inodeFd, this.#hostFlags(guestFlags));
-    return fd < 0 ? fd : this.#replyOpen(request, fd, guestFlags, out);
+    return fd < 0 ? fd : this.#replyOpen(request, fd, slot, out);
   }
 
   /** How the host opens what the guest opens. A page that is written in part is read first, in writeback. */
@@ -105,11 +118,18 @@ export class Files {
     return both ? (guestFlags & OPEN_FLAGS & ~O_ACCMODE) | O_RDWR : guestFlags & OPEN_FLAGS;
   }
 
-  #replyOpen(request: Request, fd: number, guestFlags: number, out: number): number {
-    const { handles, policy } = this.#context;
-    const handle = handles.add(fd, (guestFlags & O_APPEND) !== 0 ? HANDLE_APPEND : 0);
+  #replyOpen(request: Request, fd: number, slot: number, out: number): number {
+    const context = this.#context;
+    const { fileFlags, keepUnchanged } = context.policy;
+    if (this.#isOpenless(request)) {
+      close(fd);
+      context.writeOpenOut(request.scratch, out, 0, fileFlags);
+      return OPEN_OUT_BYTES;
+    }
+    const keep = keepUnchanged && context.isAsBefore(slot, fd) ? flags.FOPEN.KEEP_CACHE : 0;
+    const handle = context.handles.add(fd, 0);
     if (handle === 0) return -ENFILE;
-    this.#context.writeOpenOut(request.scratch, out, handle, policy.fileFlags);
+    context.writeOpenOut(request.scratch, out, handle, fileFlags | keep);
     return OPEN_OUT_BYTES;
   }
 
@@ -137,7 +157,7 @@ export class Files {
     // Somebody else created it meanwhile. It may be anything, so it is opened as any known inode is.
     const exists = fd === -EEXIST && (guestFlags & O_EXCL) === 0;
     if (fd < 0 && !exists) return fd === -EMFILE ? -ENFILE : fd;
-    if (!exists) return this.#replyCreated(request, fd, dir, guestFlags);
+    if (!exists) return this.#replyCreated(request, fd, dir);
     const slot = context.lookUp(dirFd, dir, request.scratch, request.name);
     if (slot < 0) return slot;
     context.writeEntryOut(request.scratch, request.reply, slot);
@@ -164,11 +184,11 @@ export class Files {
     context.actAsGuest(request.uid, request.gid);
     const fd = openat(dirFd, context.dot, hostFlags, CreateIn.mode(view, request.body) & 0o7777);
     context.actAsSelf(request.uid, request.gid);
-    return fd < 0 ? fd : this.#replyCreated(request, fd, dir, guestFlags);
+    return fd < 0 ? fd : this.#replyCreated(request, fd, dir);
   }
 
   /** The entry and the handle of a file that was created just now as `fd`. */
-  #replyCreated(request: Request, fd: number, dir: number, guestFlags: number): number {
+  #replyCreated(request: Request, fd: number, dir: number): number {
     const context = this.#context;
     const slot = context.lookUpOpen(fd, dir);
     if (slot < 0) {
@@ -176,7 +196,7 @@ export class Files {
       return slot;
     }
     context.writeEntryOut(request.scratch, request.reply, slot);
-    return this.#replyOpened(slot, this.#replyOpen(request, fd, guestFlags, request.reply + ENTRY_OUT_BYTES));
+    return this.#replyOpened(slot, this.#replyOpen(request, fd, slot, request.reply + ENTRY_OUT_BYTES));
   }
 
   /** Counts the inode of a created file as given, unless its handle could not be. */
@@ -193,20 +213,9 @@ export class Files {
     const { offsets } = CopyFileRangeIn;
     if (!isOffset(view, body + offsets.offIn) || !isOffset(view, body + offsets.offOut)) return -EINVAL;
     if (CopyFileRangeIn.flags(view, body) !== 0) return -EINVAL;
-    const from = this.#pinFile(request, offsets.fhIn);
-    if (from === 0) return -EBADF;
-    const to = this.#pinFile(request, offsets.fhOut);
-    let result = -EBADF;
-    if (to !== 0) {
-      const { handles } = this.#context;
-      const length = Math.min(CopyFileRangeIn.len(view, body), MAX_COPY_BYTES);
-      // The kernel moves the offsets on, in scratch, where nobody needs them any more.
-      const base = request.scratch.address + body;
-      const [fromFd, toFd] = [handles.fd(from), handles.fd(to)];
-      result = copyFileRange(fromFd, base + offsets.offIn, toFd, base + offsets.offOut, length);
-      handles.unpin(to);
-    }
-    this.#context.handles.unpin(from);
+    const result = this.#copy(request);
+    this.#file.release();
+    this.#target.release();
     if (result < 0) return result;
     // fuse_write_out and fuse_copy_file_range_out: the count is the first word of both.
     view.setUint32(reply, result, true);
@@ -214,24 +223,34 @@ export class Files {
     return WriteOut.bytes;
   }
 
-  /** The pinned handle of a file, from an offset of the fixed part, or 0. */
-  #pinFile(request: Request, offset: number): number {
-    const { handles } = this.#context;
-    const handle = this.#context.pinHandle(request, offset);
-    if (handle === 0 || (handles.flags(handle) & HANDLE_DIRECTORY) === 0) return handle;
-    handles.unpin(handle);
-    return 0;
+  #copy(request: Request): number {
+    const { view, address } = request.scratch;
+    const { body } = request;
+    const { offsets } = CopyFileRangeIn;
+    const from = this.#acquire(request, offsets.fhIn, O_RDONLY);
+    if (from < 0) return from;
+    const target = body + offsets.nodeidOut;
+    const [lo, hi] = [view.getInt32(target, true), view.getInt32(target + 4, true)];
+    const to = this.#target.acquire(request, offsets.fhOut, lo, hi, O_RDWR);
+    if (to < 0) return to;
+    const length = Math.min(CopyFileRangeIn.len(view, body), MAX_COPY_BYTES);
+    // The kernel moves the offsets on, in scratch, where nobody needs them any more.
+    const base = address + body;
+    return copyFileRange(from, base + offsets.offIn, to, base + offsets.offOut, length);
+  }
+
+  /** The descriptor of the file that a request is about: to be released. */
+  #acquire(request: Request, fhOffset: number, access: number): number {
+    return this.#file.acquire(request, fhOffset, request.nodeidLo, request.nodeidHi, access);
   }
 
   read(request: Request): number {
     const { view } = request.scratch;
     const size = Math.min(ReadIn.size(view, request.body), request.dataBytes);
     if (!isOffset(view, request.body + ReadIn.offsets.offset)) return -EINVAL;
-    const { handles } = this.#context;
-    const handle = this.#pinFile(request, ReadIn.offsets.fh);
-    if (handle === 0) return -EBADF;
-    const result = this.#transfer(request, handles.fd(handle), size, READ);
-    handles.unpin(handle);
+    const fd = this.#acquire(request, ReadIn.offsets.fh, O_RDONLY);
+    const result = fd < 0 ? fd : this.#transfer(request, fd, size, READ);
+    this.#file.release();
     return result;
   }
 
@@ -240,15 +259,14 @@ export class Files {
     const { body } = request;
     if (WriteIn.size(view, body) !== request.dataBytes) return -EINVAL;
     if (!isOffset(view, body + WriteIn.offsets.offset)) return -EINVAL;
-    const { handles } = this.#context;
-    const handle = this.#pinFile(request, WriteIn.offsets.fh);
-    if (handle === 0) return -EBADF;
     // The descriptor itself never appends: pages that the guest's cache writes back belong where they came from, even
-    // when the handle that it uses for them was opened with O_APPEND. A program's own write goes to the host's end.
-    const appends = (handles.flags(handle) & HANDLE_APPEND) !== 0;
+    // when the file that it uses for them was opened with O_APPEND. A program's own write goes to the host's end.
+    const appends = (WriteIn.flags(view, body) & O_APPEND) !== 0;
     const cached = (WriteIn.writeFlags(view, body) & flags.WRITE_IN.CACHE) !== 0;
-    const done = this.#transfer(request, handles.fd(handle), request.dataBytes, appends && !cached ? APPEND : WRITE);
-    handles.unpin(handle);
+    const fd = this.#acquire(request, WriteIn.offsets.fh, O_RDWR);
+    const direction = appends && !cached ? APPEND : WRITE;
+    const done = fd < 0 ? fd : this.#transfer(request, fd, request.dataBytes, direction);
+    this.#file.release();
     if (done < 0) return done;
     WriteOut.set.size(view, request.reply, done);
     view.setUint32(request.reply + 4, 0, true);
@@ -281,32 +299,42 @@ export class Files {
     return done;
   }
 
+  /** RELEASE and RELEASEDIR. What was created just before the guest learned not to open has handle 0. */
   release(request: Request): number {
+    const { handles, policy } = this.#context;
     const { view } = request.scratch;
     const at = request.body + ReleaseIn.offsets.fh;
-    return this.#context.handles.release(view.getInt32(at, true), view.getInt32(at + 4, true)) ? 0 : -EBADF;
+    const lo = view.getInt32(at, true);
+    const hi = view.getInt32(at + 4, true);
+    if (lo === 0 && hi === 0 && policy.noOpen) return 0;
+    return handles.release(lo, hi) ? 0 : -EBADF;
   }
 
   /** As close(2) of one of several descriptors: a file system that reports write errors on close reports them here. */
   flush(request: Request): number {
-    const { handles } = this.#context;
-    const handle = this.#pinFile(request, FlushIn.offsets.fh);
-    if (handle === 0) return -EBADF;
-    const copy = duplicate(handles.fd(handle));
+    // From then on the guest does not ask.
+    if (this.#context.policy.noFlush) return -ENOSYS;
+    const fd = this.#acquire(request, FlushIn.offsets.fh, O_RDONLY);
+    const copy = fd < 0 ? fd : duplicate(fd);
     const result = copy < 0 ? copy : close(copy);
-    handles.unpin(handle);
+    this.#file.release();
     return result;
   }
 
-  /** FSYNC and FSYNCDIR. */
   fsync(request: Request): number {
-    const { handles } = this.#context;
+    return this.#fsync(request, O_RDONLY);
+  }
+
+  fsyncdir(request: Request): number {
+    return this.#fsync(request, O_RDONLY | O_DIRECTORY);
+  }
+
+  #fsync(request: Request, access: number): number {
     const { view } = request.scratch;
-    const handle = this.#context.pinHandle(request, FsyncIn.offsets.fh);
-    if (handle === 0) return -EBADF;
+    const fd = this.#acquire(request, FsyncIn.offsets.fh, access);
     const dataOnly = (FsyncIn.fsyncFlags(view, request.body) & flags.FSYNC_IN.FDATASYNC) !== 0;
-    const result = dataOnly ? fdatasync(handles.fd(handle)) : fsync(handles.fd(handle));
-    handles.unpin(handle);
+    const result = fd < 0 ? fd : dataOnly ? fdatasync(fd) : fsync(fd);
+    this.#file.release();
     return result;
   }
 
@@ -318,11 +346,9 @@ export class Files {
     const length = FallocateIn.length(view, body);
     if ((mode & ~FALLOCATE_MODES) !== 0) return -EOPNOTSUPP;
     if (!Number.isSafeInteger(offset + length)) return -EINVAL;
-    const { handles } = this.#context;
-    const handle = this.#pinFile(request, FallocateIn.offsets.fh);
-    if (handle === 0) return -EBADF;
-    const result = fallocate(handles.fd(handle), mode, offset, length);
-    handles.unpin(handle);
+    const fd = this.#acquire(request, FallocateIn.offsets.fh, O_RDWR);
+    const result = fd < 0 ? fd : fallocate(fd, mode, offset, length);
+    this.#file.release();
     return result;
   }
 
@@ -332,12 +358,10 @@ export class Files {
     const { body, reply } = request;
     const whence = LseekIn.whence(view, body);
     if (whence < SEEK_END || whence > SEEK_HOLE) return -EINVAL;
-    const { handles } = this.#context;
-    const handle = this.#pinFile(request, LseekIn.offsets.fh);
-    if (handle === 0) return -EBADF;
+    const fd = this.#acquire(request, LseekIn.offsets.fh, O_RDONLY);
     const offset = (body + LseekIn.offsets.offset) >> 2;
-    const result = lseek(handles.fd(handle), u32[offset], u32[offset + 1], whence);
-    handles.unpin(handle);
+    const result = fd < 0 ? fd : lseek(fd, u32[offset], u32[offset + 1], whence);
+    this.#file.release();
     if (result < 0) return result;
     u32[reply >> 2] = seekPosition[0];
     u32[(reply >> 2) + 1] = seekPosition[1];

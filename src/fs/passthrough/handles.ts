@@ -19,8 +19,6 @@ const GENERATION_MASK = 0x1fffff;
 
 /** A directory: READDIR and friends take it, READ and WRITE do not. */
 export const HANDLE_DIRECTORY = 1;
-/** Opened with O_APPEND: writes of the guest's programs go to the end, whatever their offset says. */
-export const HANDLE_APPEND = 2;
 
 export interface SharedHandles {
   readonly control: SharedArrayBuffer;

@@ -8,7 +8,9 @@ import {
   allowActingAs,
   close,
   coldString,
+  CAP_DAC_OVERRIDE,
   descriptorLimit,
+  hasCapability,
   O_CLOEXEC,
   O_DIRECTORY,
   O_PATH,
@@ -26,9 +28,11 @@ import { Directories } from './directories.ts';
 import { canReopen } from './file-handle.ts';
 import { Files } from './files.ts';
 import { Handles, type SharedHandles } from './handles.ts';
+import { sharedFileSystems } from './host-mounts.ts';
 import { Inodes, type SharedInodes } from './inodes.ts';
 import { Lookups, type SharedLookups } from './lookups.ts';
 import { Names } from './names.ts';
+import { Opened } from './opened.ts';
 import { Xattrs } from './xattrs.ts';
 
 /** Where workers load this module from. */
@@ -45,7 +49,10 @@ export interface PassthroughOptions {
   readonly writeback: boolean;
   readonly directIo: boolean;
   readonly keepCache: boolean;
+  readonly keepUnchanged: boolean;
   readonly cacheDirectories: boolean;
+  readonly noOpen: boolean;
+  readonly noOpendir: boolean;
 }
 
 export interface PassthroughExport {
@@ -61,6 +68,7 @@ export interface PassthroughExport {
 export interface PassthroughSession {
   readonly lookups: SharedLookups;
   readonly handles: SharedHandles;
+  readonly opened: SharedArrayBuffer;
 }
 
 /** Descriptors kept free for everything that is neither an inode nor an open file: sockets, eventfds, Node itself. */
@@ -94,12 +102,20 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
   const shared = Inodes.create(Math.floor(maxDescriptors / 2), maxDescriptors);
   const inodes = new Inodes(shared);
   addRoot(inodes, rootFd, mountFd);
+  const { local, stamping } = sharedFileSystems(rootFd, sharedDir);
   const policy = {
     entryTtlMs: options.entryTtlMs,
     attributeTtlMs: options.attributeTtlMs,
     negativeTtlMs: options.negativeTtlMs,
     writeback: options.writeback,
-    fileFlags: (options.directIo ? flags.FOPEN.DIRECT_IO : 0) | (options.keepCache ? flags.FOPEN.KEEP_CACHE : 0),
+    // A file that is read would be closed as late as its inode is forgotten: nothing that a server should see.
+    noOpen: options.noOpen && local && !options.readonly && hasCapability(CAP_DAC_OVERRIDE),
+    noOpendir: options.noOpendir,
+    noFlush: local,
+    keepUnchanged: options.keepUnchanged && stamping,
+    fileFlags:
+      (options.directIo ? flags.FOPEN.DIRECT_IO | flags.FOPEN.PARALLEL_DIRECT_WRITES : 0) |
+      (options.keepCache ? flags.FOPEN.KEEP_CACHE : 0),
     directoryFlags: options.cacheDirectories ? flags.FOPEN.KEEP_CACHE | flags.FOPEN.CACHE_DIR : 0,
   };
   return {
@@ -117,11 +133,16 @@ function addRoot(inodes: Inodes, rootFd: number, mountFd: number): void {
     inodes,
     lookups: new Lookups(Lookups.create(2), inodes),
     handles: new Handles(Handles.create(2), inodes),
+    opened: new Opened(Opened.create(2)),
     policy: {
       entryTtlMs: 0,
       attributeTtlMs: 0,
       negativeTtlMs: 0,
       writeback: false,
+      noOpen: false,
+      noOpendir: false,
+      noFlush: false,
+      keepUnchanged: false,
       fileFlags: 0,
       directoryFlags: 0,
     },
@@ -143,7 +164,8 @@ export function remarks(exported: PassthroughExport): string[] {
 }
 
 export function openSession(): PassthroughSession {
-  return { lookups: Lookups.create(SESSION_CAPACITY), handles: Handles.create() };
+  const opened = Opened.create(SESSION_CAPACITY);
+  return { lookups: Lookups.create(SESSION_CAPACITY), handles: Handles.create(), opened };
 }
 
 export function openWorker(exported: PassthroughExport, session: PassthroughSession): RawFileSystem {
@@ -154,6 +176,7 @@ export function openWorker(exported: PassthroughExport, session: PassthroughSess
     inodes,
     lookups,
     handles,
+    opened: new Opened(session.opened),
     policy: exported.policy,
     procFd: exported.procFd,
     mayActAs: allowActingAs(),
@@ -205,7 +228,7 @@ function handlersOf(context: Context, { readonly, xattr }: PassthroughExport): R
     RELEASE: (request) => files.release(request),
     FLUSH: (request) => files.flush(request),
     FSYNC: (request) => files.fsync(request),
-    FSYNCDIR: (request) => files.fsync(request),
+    FSYNCDIR: (request) => files.fsyncdir(request),
     FALLOCATE: changing((request) => files.fallocate(request)),
     LSEEK: (request) => files.lseek(request),
     OPENDIR: (request) => directories.opendir(request),

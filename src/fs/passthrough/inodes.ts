@@ -31,6 +31,8 @@ const SESSION = 0x10000;
 const PINS_MASK = 0xffff;
 /** In DEV: no longer in the hash table. No device has this number. */
 const ORPHAN = -1;
+/** In FD, beside the descriptor: it is open for reading, not O_PATH any more. */
+const READABLE = 1 << 30;
 const CLOSED = -1;
 const BUSY = -2;
 
@@ -133,7 +135,7 @@ export class Inodes {
     Atomics.add(this.#control, HANDLES, change);
   }
 
-  /** Slots ever used, plus one. */
+  /** One more than the highest slot ever used. */
   get end(): number {
     return this.#slots.end;
   }
@@ -248,7 +250,7 @@ export class Inodes {
     const at = slot * RECORD_WORDS + FD;
     for (;;) {
       const fd = Atomics.load(records, at);
-      if (fd >= 0) return fd;
+      if (fd >= 0) return fd & ~READABLE;
       if (fd === BUSY) {
         Atomics.wait(records, at, BUSY, 1);
         continue;
@@ -261,6 +263,21 @@ export class Inodes {
       }
       close(opened);
     }
+  }
+
+  /** Whether the descriptor of a pinned slot, which `fd` gave, is open for reading. */
+  isReadable(slot: number): boolean {
+    return (Atomics.load(this.#records, slot * RECORD_WORDS + FD) & READABLE) !== 0;
+  }
+
+  /** The descriptor of a pinned slot has become, under its number, one that is open for reading. */
+  markReadable(slot: number): void {
+    Atomics.or(this.#records, slot * RECORD_WORDS + FD, READABLE);
+  }
+
+  /** Whether some inodes have no descriptor now. */
+  get anyClosed(): boolean {
+    return this.open < this.known;
   }
 
   /** Whether the slot's descriptor was given up for a file handle. */
@@ -290,8 +307,8 @@ export class Inodes {
   }
 
   /**
-   * Lets the descriptors of a few inodes go that no request works on. The number closed: 0 means that the bound cannot
-   * be kept (no capability for handles, or a file system without them).
+   * Lets the descriptors of a few inodes go that no request works on. The number closed; 0: the bound cannot be kept
+   * (no capability for handles, or a file system without them).
    */
   closeSome(wanted = 16): number {
     const end = this.#slots.end;
@@ -312,12 +329,12 @@ export class Inodes {
     if (fd < 0 || Atomics.compareExchange(records, at + FD, fd, BUSY) !== fd) return false;
     // Whoever pins from here on sees BUSY and waits; whoever pinned before is seen here (both words are in one order).
     const idle = (Atomics.load(records, at + REFS) & PINS_MASK) === 0 && Atomics.load(records, at + REFS) !== 0;
-    const given = idle && this.#mountFd(this.device(slot)) >= 0 && takeHandle(fd, records, at + HANDLE_TAG);
+    const given = idle && this.#mountFd(this.device(slot)) >= 0 && takeHandle(fd & ~READABLE, records, at + HANDLE_TAG);
     Atomics.store(records, at + FD, given ? CLOSED : fd);
     Atomics.notify(records, at + FD);
     if (!given) return false;
     Atomics.sub(this.#control, OPEN, 1);
-    close(fd);
+    close(fd & ~READABLE);
     return true;
   }
 
@@ -364,7 +381,7 @@ export class Inodes {
   closeAll(): void {
     for (let slot = ROOT_SLOT; slot < this.end; slot += 1) {
       const at = slot * RECORD_WORDS;
-      if (this.#records[at + REFS] !== 0 && this.#records[at + FD] >= 0) close(this.#records[at + FD]);
+      if (this.#records[at + REFS] !== 0 && this.#records[at + FD] >= 0) close(this.#records[at + FD] & ~READABLE);
     }
     for (let i = 0; i < this.#control[MOUNT_COUNT]; i += 1) close(this.#control[MOUNT_FDS + i]);
     this.#control[MOUNT_COUNT] = 0;
@@ -454,7 +471,7 @@ export class Inodes {
     for (;;) {
       const fd = Atomics.load(records, at);
       if (fd === BUSY) Atomics.wait(records, at, BUSY, 1);
-      else if (Atomics.compareExchange(records, at, fd, CLOSED) === fd) return fd;
+      else if (Atomics.compareExchange(records, at, fd, CLOSED) === fd) return fd < 0 ? fd : fd & ~READABLE;
     }
   }
 
