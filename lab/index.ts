@@ -15,12 +15,14 @@ export { type Asset, cacheFolder } from './cache.ts';
 export { removeAtExit, undoAtExit } from './cleanup.ts';
 export type { CpioEntry } from './cpio.ts';
 export { type Daemon, type DaemonOptions, ownDaemon, type ProcessEnd, startDaemon } from './daemon.ts';
+export type { Disk } from './disk.ts';
 export { LabError, messageOf } from './errors.ts';
 export { type GuestRootOptions, writeGuestRoot } from './guest-root.ts';
 export { findBusybox, findKernel, findQemu, hostQemu, type Kernel, OLDEST_QEMU, type Qemu } from './host.ts';
 export { type Inspection, inspect } from './inspect.ts';
 export type { RunOptions, RunResult } from './lane.ts';
 export type { Share } from './machine.ts';
+export { shellQuoted } from './quote.ts';
 export { type Progress, progressTo, silent } from './progress.ts';
 export { type SceneBody, scenario, scenes } from './scenario.ts';
 export {
@@ -32,4 +34,4 @@ export {
   type SceneOptions,
   type SceneShare,
 } from './scene.ts';
-export { boot, type BootOptions, GuestError, type MachineEnd, shellQuoted, type Vm } from './vm.ts';
+export { boot, type BootOptions, GuestError, type MachineEnd, type Vm } from './vm.ts';

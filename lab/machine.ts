@@ -1,6 +1,7 @@
 /*
  * QEMU's command line. Pure, so that it can be read in a test.
  */
+import { diskArguments } from './disk.ts';
 
 /** A virtio-fs socket that a guest gets as a device. */
 export interface Share {
@@ -31,6 +32,8 @@ export interface MachineOptions {
   readonly initramfsPath?: string;
   readonly kernelArguments: string;
   readonly shares: readonly Share[];
+  /** Images of the guest's disks. */
+  readonly diskPaths?: readonly string[];
   readonly lanes: number;
   /** The socket paths of the lanes' input ports. */
   readonly inputPath: (lane: number) => string;
@@ -97,6 +100,7 @@ export function machineArguments(options: MachineOptions): string[] {
     ...['-chardev', `socket,id=terminal,fd=${TERMINAL_FD}`, '-device', 'virtconsole,bus=ports.0,chardev=terminal'],
     ...lanes.flat(),
     ...options.shares.flatMap((share, index) => shareArguments(share, index)),
+    ...diskArguments(options.diskPaths ?? []),
     ...['-kernel', options.kernelPath, ...initrd, '-append', options.kernelArguments],
     ...(options.extraArgs ?? []),
   ];

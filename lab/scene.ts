@@ -7,7 +7,8 @@ import { LabError } from './errors.ts';
 import { exec } from './exec.ts';
 import { writeGuestRoot } from './guest-root.ts';
 import { findBusybox } from './host.ts';
-import { boot, type BootOptions, shellQuoted, type Vm } from './vm.ts';
+import { shellQuoted } from './quote.ts';
+import { boot, type BootOptions, type Vm } from './vm.ts';
 
 /** A stage for a test: a shared folder, a daemon, and guests that have it mounted. */
 export interface SceneOptions extends Omit<BootOptions, 'shares' | 'rootTag'> {

@@ -8,6 +8,7 @@ import { chooseAccelerator } from './accelerator.ts';
 import { removeAtExit, undoAtExit } from './cleanup.ts';
 import { Console } from './console.ts';
 import type { CpioEntry } from './cpio.ts';
+import { type Disk, makeDisk, mountDisk } from './disk.ts';
 import { LabError } from './errors.ts';
 import { DEFAULT_LANES, initramfs } from './guest-root.ts';
 import { endingWithUs } from './guard.ts';
@@ -16,6 +17,7 @@ import { Lane, type RunOptions, type RunResult } from './lane.ts';
 import { kernelArguments, laneFds, machineArguments, QMP_FD, type Share, TERMINAL_FD } from './machine.ts';
 import { type Progress, silent } from './progress.ts';
 import { Qmp } from './qmp.ts';
+import { shellQuoted } from './quote.ts';
 
 /** What kind of machine to boot. Everything has a default. */
 export interface BootOptions {
@@ -30,6 +32,8 @@ export interface BootOptions {
   /** Default 1. */
   readonly cpus?: number;
   readonly shares?: readonly Share[];
+  /** Local filesystems, to compare a share with. */
+  readonly disks?: readonly Disk[];
   /** The tag of the share that is the guest's root filesystem; writeGuestRoot() fills its folder. */
   readonly rootTag?: string;
   /** A tree from fetchTools(): its programs are in the guest. */
@@ -82,6 +86,7 @@ export class Vm {
   readonly #idle: Lane[] = [];
   readonly #queue: ((lane: Lane) => void)[] = [];
   readonly #shares: readonly Share[];
+  readonly #disks: readonly Disk[];
   #stderr = '';
   #ended: MachineEnd | undefined;
   #stuck = 0;
@@ -95,6 +100,7 @@ export class Vm {
     this.accel = plan.accel;
     this.qemuVersion = plan.qemuVersion;
     this.#shares = plan.shares;
+    this.#disks = plan.disks;
     this.#failed.promise.catch(() => {});
     this.exited = new Promise((resolve) => {
       const over = (code: number | null, signal: NodeJS.Signals | null): void => {
@@ -219,7 +225,7 @@ export class Vm {
   /** Unmounts in the guest, then ends QEMU; kills it when it does not listen. */
   async stop(): Promise<MachineEnd> {
     if (this.#ended !== undefined) return this.#ended;
-    const points = this.#shares.flatMap(({ mountPoint }) => mountPoint ?? []).toReversed();
+    const points = [...this.#shares, ...this.#disks].flatMap(({ mountPoint }) => mountPoint ?? []).toReversed();
     if (points.length > 0 && this.#stuck === 0) {
       await this.run(points.map((point) => `umount ${shellQuoted(point)}`).join('\n'), {
         timeoutMs: STOP_LIMIT_MS,
@@ -247,6 +253,7 @@ export class Vm {
       const point = shellQuoted(mountPoint);
       await this.sh(`mkdir -p ${point} && mount -t virtiofs ${options}${shellQuoted(tag)} ${point}`);
     }
+    for (const [index, disk] of this.#disks.entries()) await this.sh(mountDisk(disk, index));
   }
 
   async #lanesReady(): Promise<void> {
@@ -317,16 +324,12 @@ function firstLine(script: string): string {
   return more.length > 0 || line.length > 100 ? `${line.slice(0, 100)} ...` : line;
 }
 
-/** A word for the guest's shell. */
-export function shellQuoted(word: string): string {
-  return `'${word.replaceAll("'", "'\\''")}'`;
-}
-
 interface Plan {
   readonly command: readonly string[];
   readonly qemuVersion: string;
   readonly accel: 'kvm' | 'tcg';
   readonly shares: readonly Share[];
+  readonly disks: readonly Disk[];
   readonly lanes: number;
   readonly timeLimitMs: number;
   readonly inputPath: (lane: number) => string;
@@ -345,9 +348,21 @@ async function makePlan(options: BootOptions, folder: string): Promise<Plan> {
     const busybox = await findBusybox(fetching);
     writeFileSync(initramfsPath, initramfs({ busybox, lanes, tools: options.tools, files: options.files }));
   }
+  const disks = options.disks ?? [];
+  const diskPaths = disks.map((_, index) => join(folder, `disk${index}`));
+  for (const [index, disk] of disks.entries()) await makeDisk(diskPaths[index] ?? '', disk, fetching);
   const inputPath = (lane: number): string => join(folder, `in${lane}`);
   const args = machineArguments({
-    ...{ accel, lanes, shares, inputPath, initramfsPath, kernelPath: kernel.path, qemuVersion: qemu.version },
+    ...{
+      accel,
+      lanes,
+      shares,
+      diskPaths,
+      inputPath,
+      initramfsPath,
+      kernelPath: kernel.path,
+      qemuVersion: qemu.version,
+    },
     memoryMiB: options.memoryMiB ?? 512,
     cpus: options.cpus ?? 1,
     kernelArguments: kernelArguments(options.rootTag, options.kernelArguments ?? ''),
@@ -360,6 +375,7 @@ async function makePlan(options: BootOptions, folder: string): Promise<Plan> {
     qemuVersion: qemu.version,
     accel,
     shares,
+    disks,
     lanes,
     timeLimitMs,
     inputPath,
