@@ -53,7 +53,8 @@ function applets(busybox: string): string[] {
   }
 }
 
-function* treeEntries(tree: string): Generator<CpioEntry> {
+/** The files of a host folder. */
+export function* treeEntries(tree: string): Generator<CpioEntry> {
   for (const entry of readdirSync(tree, { recursive: true, withFileTypes: true })) {
     const host = join(entry.parentPath, entry.name);
     const path = relative(tree, host);

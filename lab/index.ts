@@ -17,6 +17,7 @@ export type { CpioEntry } from './cpio.ts';
 export { type Daemon, type DaemonOptions, ownDaemon, type ProcessEnd, startDaemon } from './daemon.ts';
 export type { Disk } from './disk.ts';
 export { LabError, messageOf } from './errors.ts';
+export { GUEST_PROJECT } from './guest-node.ts';
 export { type GuestRootOptions, writeGuestRoot } from './guest-root.ts';
 export { findBusybox, findKernel, findQemu, hostQemu, type Kernel, OLDEST_QEMU, type Qemu } from './host.ts';
 export { type Inspection, inspect } from './inspect.ts';

@@ -10,6 +10,7 @@ import { Console } from './console.ts';
 import type { CpioEntry } from './cpio.ts';
 import { type Disk, makeDisk, mountDisk } from './disk.ts';
 import { LabError } from './errors.ts';
+import { NODE_MEMORY_MIB, nodeForGuest } from './guest-node.ts';
 import { DEFAULT_LANES, initramfs } from './guest-root.ts';
 import { endingWithUs } from './guard.ts';
 import { findBusybox, findKernel, findQemu } from './host.ts';
@@ -27,7 +28,7 @@ export interface BootOptions {
   readonly kernel?: string;
   /** Absent: KVM where it works, else TCG. */
   readonly accel?: 'kvm' | 'tcg';
-  /** Default 512. */
+  /** Default 512; 1024 with `node`. */
   readonly memoryMiB?: number;
   /** Default 1. */
   readonly cpus?: number;
@@ -38,6 +39,8 @@ export interface BootOptions {
   readonly rootTag?: string;
   /** A tree from fetchTools(): its programs are in the guest. */
   readonly tools?: string;
+  /** True: the guest (whose root is no share) has this project in GUEST_PROJECT, and `node` to run it. */
+  readonly node?: boolean;
   /** More files for the guest's root. */
   readonly files?: readonly CpioEntry[];
   readonly kernelArguments?: string;
@@ -346,7 +349,8 @@ async function makePlan(options: BootOptions, folder: string): Promise<Plan> {
   if (options.rootTag === undefined) {
     initramfsPath = join(folder, 'initramfs');
     const busybox = await findBusybox(fetching);
-    writeFileSync(initramfsPath, initramfs({ busybox, lanes, tools: options.tools, files: options.files }));
+    const files = [...(options.node ? await nodeForGuest(fetching) : []), ...(options.files ?? [])];
+    writeFileSync(initramfsPath, initramfs({ busybox, lanes, tools: options.tools, files }));
   }
   const disks = options.disks ?? [];
   const diskPaths = disks.map((_, index) => join(folder, `disk${index}`));
@@ -363,7 +367,7 @@ async function makePlan(options: BootOptions, folder: string): Promise<Plan> {
       kernelPath: kernel.path,
       qemuVersion: qemu.version,
     },
-    memoryMiB: options.memoryMiB ?? 512,
+    memoryMiB: options.memoryMiB ?? (options.node ? NODE_MEMORY_MIB : 512),
     cpus: options.cpus ?? 1,
     kernelArguments: kernelArguments(options.rootTag, options.kernelArguments ?? ''),
     sharedMemory: options.sharedMemory,
