@@ -23,6 +23,14 @@ export { findBusybox, findKernel, findQemu, hostQemu, type Kernel, OLDEST_QEMU, 
 export { type Inspection, inspect } from './inspect.ts';
 export type { RunOptions, RunResult } from './lane.ts';
 export type { Share } from './machine.ts';
+export {
+  openPjdfstest,
+  pjdfstestGuest,
+  type PjdfstestResult,
+  type PjdfstestSuite,
+  runPjdfstest,
+} from './pjdfstest.ts';
+export type { FileResult } from './prove.ts';
 export { shellQuoted } from './quote.ts';
 export { type Progress, progressTo, silent } from './progress.ts';
 export { type SceneBody, scenario, scenes } from './scenario.ts';

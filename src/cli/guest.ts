@@ -40,12 +40,14 @@ export interface Guest {
 
 /** Exit code when there is no guest to speak of; those below belong to the guest's command. */
 export const EXIT_NO_GUEST = 125;
+/** Errors of the lab that are in the command line. */
+const WRONG_USE = new Set(['VERSION', 'SUITE']);
 const EXIT_UNREAD = 141;
 const MOUNT_POINT = '/mnt/share';
 const DAEMON_END_MS = 5_000;
 
 /** Parses a number of at least 1 for commander. */
-function parseCount(text: string): number {
+export function parseCount(text: string): number {
   if (!/^[1-9][0-9]{0,8}$/.test(text)) throw new InvalidArgumentError('It is a number from 1 on.');
   return Number(text);
 }
@@ -84,7 +86,7 @@ export async function withGuestErrors<T>(body: () => Promise<T>): Promise<T> {
     return await body();
   } catch (error) {
     if (!(error instanceof LabError)) throw error;
-    const exitCode = error.code === 'VERSION' ? 1 : EXIT_NO_GUEST;
+    const exitCode = WRONG_USE.has(error.code) ? 1 : EXIT_NO_GUEST;
     throw new UserError(error.message, { exitCode, cause: error });
   }
 }
