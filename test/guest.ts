@@ -15,6 +15,8 @@ import { body } from './fuse.ts';
 export const HIPRIO = 0;
 const MEMORY_BYTES = 16 * 1024 * 1024;
 const RING_ROOM = 512 * 1024;
+/** Room for a posted request and its reply, a page each. */
+const POSTED_BYTES = 8192;
 const ANSWER_LIMIT_MS = 10_000;
 /** What stands where the device has not written. */
 const UNTOUCHED = 0xa5;
@@ -64,6 +66,13 @@ interface Sent {
   readonly room: number;
 }
 
+/** A request that was sent and whose reply is waited for later. */
+export interface Posted extends Sent {
+  readonly queue: number;
+  readonly opcode: number;
+  readonly unique: bigint;
+}
+
 export class TestGuest {
   readonly frontEnd: FrontEnd;
   readonly drivers: DriverQueue[] = [];
@@ -73,6 +82,9 @@ export class TestGuest {
   readonly dataAt: number;
   #unique = 0n;
   readonly #segments = new Segments();
+  /** Used chains that were collected while another was waited for: bytes by head, by queue. */
+  readonly #strays = new Map<number, Map<number, number>>();
+  #posted = 0;
 
   constructor(socketPath: string, options: GuestOptions = {}) {
     this.#options = { requestQueues: 1, queueSize: 128, indirectEntries: 64, ...options };
@@ -177,8 +189,64 @@ export class TestGuest {
     const sent = this.#lay(message, writableBytes, this.dataAt, queue, cut);
     assert.ok(sent, 'the queue is full');
     if (this.drivers[queue].publish()) this.kick(queue);
-    const used = this.collect(queue).bytes;
-    return this.#receive(sent, used);
+    return this.#receive(sent, this.#collectHead(queue, sent.head));
+  }
+
+  /**
+   * Sends one request and does not wait for its reply. It lies where no other does, so that others may be sent
+   * meanwhile; there is room for a thousand of them.
+   */
+  post(request: FuseRequest, queue = 1): Posted {
+    const at = MEMORY_BYTES / 2 + POSTED_BYTES * this.#posted;
+    this.#posted += 1;
+    assert.ok(at + POSTED_BYTES <= MEMORY_BYTES, 'too many requests were posted');
+    const message = this.encode(request);
+    const unique = new DataView(message.buffer).getBigUint64(InHeader.offsets.unique, true);
+    const sent = this.#lay(message, OutHeader.bytes + roomOf(request), at, queue, DIRECT);
+    assert.ok(sent, 'the queue is full');
+    if (this.drivers[queue].publish()) this.kick(queue);
+    return { ...sent, queue, opcode: request.opcode, unique };
+  }
+
+  /** Waits for the reply to a posted request and holds it against the errno that is expected, as `ask`. */
+  answer(posted: Posted, errno = 0): DataView {
+    const reply = this.#receive(posted, this.#collectHead(posted.queue, posted.head));
+    checkReply(posted.opcode, reply, posted.unique);
+    assert.equal(errnoName(reply.error), errnoName(errno), opcodeName(posted.opcode));
+    return reply.body;
+  }
+
+  /** Whether the device has given a posted request back. */
+  isAnswered(posted: Posted): boolean {
+    const strays = this.#straysOf(posted.queue);
+    const driver = this.drivers[posted.queue];
+    for (let head = driver.collect(); head >= 0; head = driver.collect()) strays.set(head, driver.collectedBytes);
+    return strays.has(posted.head);
+  }
+
+  /** The room for the reply to a posted request, as it is now. */
+  roomFor(posted: Posted): Uint8Array {
+    return this.read(posted.writableAt, posted.room);
+  }
+
+  #straysOf(queue: number): Map<number, number> {
+    const strays = this.#strays.get(queue) ?? new Map<number, number>();
+    this.#strays.set(queue, strays);
+    return strays;
+  }
+
+  /** Waits until the device has given a chain back; the bytes that it says it wrote. */
+  #collectHead(queue: number, wanted: number): number {
+    const strays = this.#straysOf(queue);
+    for (;;) {
+      const stray = strays.get(wanted);
+      if (stray !== undefined) {
+        strays.delete(wanted);
+        return stray;
+      }
+      const { head, bytes } = this.collect(queue);
+      strays.set(head, bytes);
+    }
   }
 
   /** Sends many requests with as few kicks as the queue and the memory allow. The replies, in order. */

@@ -1,9 +1,12 @@
 /** System calls that only tests make. */
-import { SysError } from '../src/sys/index.ts';
-import { bind, check, I } from '../src/sys/ffi.ts';
+import { EAGAIN } from '../src/core/index.ts';
+import { FLOCK_BYTES, flock, LOCK_NB, SysError } from '../src/sys/index.ts';
+import { bind, check, I, U } from '../src/sys/ffi.ts';
+import { Arena } from '../src/sys/memory.ts';
 
 const libcFcntl = bind('fcntl', 3);
 const F_SETFL = 4;
+const F_SETLK = 6;
 const F_SETLEASE = 1024;
 const F_WRLCK = 1;
 
@@ -18,4 +21,25 @@ export function setBlocking(fd: number): void {
  */
 export function takeLease(fd: number): boolean {
   return check(libcFcntl(I(fd), I(F_SETLEASE), I(F_WRLCK))) === 0;
+}
+
+/**
+ * Takes or gives up a lock as any process of the host does, by fcntl(F_SETLK) on `length` bytes (0: to the end).
+ * False when somebody else has it.
+ */
+export function setProcessLock(fd: number, type: number, start: number, length: number): boolean {
+  const arena = new Arena(4096);
+  const at = arena.reserve(FLOCK_BYTES);
+  arena.view.setUint16(at, type, true);
+  arena.view.setBigUint64(at + 8, BigInt(start), true);
+  arena.view.setBigUint64(at + 16, BigInt(length), true);
+  return taken(check(libcFcntl(I(fd), I(F_SETLK), U(arena.address + at))));
+}
+
+/** flock(2) without waiting: false when somebody else has it. */
+export const tryFlock = (fd: number, operation: number): boolean => taken(flock(fd, operation | LOCK_NB));
+
+function taken(result: number): boolean {
+  if (result !== 0 && result !== -EAGAIN) throw new SysError('fcntl', result, 'a lock');
+  return result === 0;
 }

@@ -15,6 +15,8 @@ interface Options {
   readonly cache: CacheMode | 'none';
   readonly readonly: boolean;
   readonly xattr: boolean;
+  readonly posixLocks: boolean;
+  readonly flock: boolean;
   readonly writeback: boolean;
   readonly allowMmap: boolean;
   /** Milliseconds, all three. */
@@ -77,6 +79,8 @@ export function registerServe(program: Command): void {
     .option('--attr-timeout <seconds>', 'how long attributes are valid', parseSeconds)
     .option('--negative-timeout <seconds>', 'how long a guest may trust that a name does not exist', parseSeconds)
     .option('--xattr', 'pass extended attributes through', false)
+    .option('--posix-locks', 'POSIX locks (fcntl) hold between guests and on the host, not only in the guest', false)
+    .option('--flock', 'flock locks hold between guests and on the host', false)
     .option('--tag <tag>', 'the tag, for a VMM that takes it from the daemon (crosvm, generic vhost-user devices)')
     .option('--stay', 'go on when a VM has gone, and let it connect again', false)
     .option('--stats', 'print what was done, by opcode, at the end', false)
@@ -104,13 +108,15 @@ async function serve(options: Options): Promise<void> {
     negativeTtlMs: options.negativeTimeout,
     writeback: options.writeback,
     allowMmap: options.allowMmap,
+    // Locks hold on open files, and a share that nothing may be changed in says so at OPEN.
+    noOpen: options.readonly || options.posixLocks || options.flock ? false : undefined,
   });
-  const { readonly, xattr } = options;
-  const passthrough: PassthroughOptions = { ...policy, sharedDir, readonly, xattr };
+  const { readonly, xattr, posixLocks, flock } = options;
+  const passthrough: PassthroughOptions = { ...policy, sharedDir, readonly, xattr, posixLocks, flock };
   const server = await Server.start({
     fileSystem: { module: moduleUrl, options: passthrough },
     socketPaths: options.socketPath,
-    offer: initOffer(policy),
+    offer: initOffer({ ...policy, posixLocks, flock }),
     tag: options.tag,
     stay: options.stay,
     logLevel: options.logLevel,

@@ -55,7 +55,13 @@ export interface Request {
   replyRoom: number;
 }
 
-/** 0 or more: bytes of the reply after fuse_out_header. Negative: an errno. */
+/**
+ * From a handler instead of an errno: cannot be done now, ask again. Nothing was done, and nothing may be kept for the
+ * request, which may also never come again. It is asked again after `released`, and now and then in any case.
+ */
+export const RETRY = -1000;
+
+/** 0 or more: bytes of the reply after fuse_out_header. Negative: an errno, or RETRY. */
 export type Handler = (request: Request) => number;
 
 export interface RawFileSystem {
@@ -73,8 +79,8 @@ export interface FileSystemModule {
   remarks(exported: unknown): string[];
   /** Once a session (one VM), on the main thread. */
   openSession(exported: unknown): unknown;
-  /** Once a worker. */
-  openWorker(exported: unknown, session: unknown): RawFileSystem;
+  /** Once a worker. `released`: to be called when something is given back that requests answered RETRY may wait for. */
+  openWorker(exported: unknown, session: unknown, released: () => void): RawFileSystem;
   /** Once a process, at its end, when no worker runs any more. */
   closeExport(exported: unknown): void;
   /** Figures for --stats: how many inodes and handles are known. */

@@ -3,12 +3,13 @@
  * opcodes. What it needs is copied into the worker's scratch first, so that nothing is decided on memory that the guest
  * can still change.
  */
-import { E2BIG, EINVAL, EIO, ENOSYS } from '../core/index.ts';
-import type { Handler, RawFileSystem, Request } from '../fs/file-system.ts';
+import { E2BIG, EAGAIN, EINVAL, EIO, ENOSYS } from '../core/index.ts';
+import { type Handler, type RawFileSystem, type Request, RETRY } from '../fs/file-system.ts';
 import {
   encodeInit,
   type InitOffer,
   InHeader,
+  InterruptIn,
   nameLength,
   negotiate,
   OPCODES,
@@ -23,6 +24,7 @@ import { Arena } from '../sys/index.ts';
 import type { Chain } from '../virtio/index.ts';
 import { type Counters, latencyBucket } from './counters.ts';
 import { SESSION_FLAGS, SESSION_FLAGS2, SESSION_INITIALIZED } from './session-state.ts';
+import type { Waits } from './waits.ts';
 
 /** Room for a request less its file data: a symlink with its target, an attribute's value of 64 KiB. */
 const REQUEST_BYTES = 80 * 1024;
@@ -33,6 +35,10 @@ const FIRST_BYTES = InHeader.bytes + 88;
 const WRITE = opcodes.WRITE.code;
 const INIT = opcodes.INIT.code;
 const DESTROY = opcodes.DESTROY.code;
+const INTERRUPT = opcodes.INTERRUPT.code;
+
+/** From `serve`: nothing was done and nothing answered, the request is to be served again. */
+export const SERVE_AGAIN = -1;
 
 export interface GateOptions {
   readonly memory: GuestMemory;
@@ -42,6 +48,8 @@ export interface GateOptions {
   readonly counters: Counters;
   readonly offer: InitOffer;
   readonly warn: (message: string) => void;
+  /** The session's requests that wait. Without, none may: they are answered EAGAIN. */
+  readonly waits?: Waits;
 }
 
 export class Gate {
@@ -52,6 +60,7 @@ export class Gate {
   readonly #counters: Counters;
   readonly #offer: InitOffer;
   readonly #warn: (message: string) => void;
+  readonly #waits: Waits | undefined;
   readonly #arena = new Arena(REQUEST_BYTES + REPLY_BYTES + 4096);
   readonly #copy: ByteView;
   /** Offsets in scratch: the request's header, and the reply's. */
@@ -66,6 +75,7 @@ export class Gate {
     this.#counters = options.counters;
     this.#offer = options.offer;
     this.#warn = options.warn;
+    this.#waits = options.waits;
     const { handlers } = options.fileSystem;
     this.#handlers = OPCODES.map((record) => record && handlers[record.name as keyof typeof handlers]);
     this.#copy = new ByteView(this.#arena.u8);
@@ -93,7 +103,19 @@ export class Gate {
     };
   }
 
-  /** Serves one chain; the number of bytes written to it, for the used ring. `hiprio`: it came on the hiprio queue. */
+  /** The `unique` of the request last served, in two words. */
+  get uniqueLo(): number {
+    return this.#arena.view.getInt32(this.#in + InHeader.offsets.unique, true);
+  }
+
+  get uniqueHi(): number {
+    return this.#arena.view.getInt32(this.#in + InHeader.offsets.unique + 4, true);
+  }
+
+  /**
+   * Serves one chain; the number of bytes written to it, for the used ring, or SERVE_AGAIN. `hiprio`: it came on the
+   * hiprio queue.
+   */
   serve(chain: Chain, hiprio: boolean): number {
     const start = performance.now();
     const { readable, writable } = chain;
@@ -110,8 +132,22 @@ export class Gate {
 
     let result = this.#admit(chain, record, first, hiprio);
     if (result === 0) result = this.#execute(record as Opcode);
+    if (result === RETRY) {
+      if (this.#waits !== undefined && !hiprio) return SERVE_AGAIN;
+      result = -EAGAIN;
+    }
     const written = replies ? this.#reply(chain, record, result) : 0;
     this.#counters.count(opcode, result < 0, bytesIn, written, latencyBucket(start));
+    return written;
+  }
+
+  /** Answers a chain with an error (a negative errno) instead of serving it; as `serve`. */
+  refuse(chain: Chain, error: number): number {
+    const { readable, writable } = chain;
+    if (readable.bytes < InHeader.bytes || writable.bytes < OutHeader.bytes) return this.#refuseRunt(readable.bytes);
+    gatherInto(this.#memory, readable, 0, this.#copy, this.#in, InHeader.bytes);
+    const written = this.#reply(chain, undefined, error);
+    this.#counters.count(InHeader.opcode(this.#arena.view, this.#in), true, readable.bytes, written, 0);
     return written;
   }
 
@@ -125,7 +161,7 @@ export class Gate {
     // virtio 5.11.6.1: the hiprio queue takes these and nothing else; what may block would hold them up.
     if (hiprio && !record.hiprio) return -EINVAL;
     if (record.code !== INIT && Atomics.load(this.#session, SESSION_INITIALIZED) === 0) return -EIO;
-    if (this.#handlers[record.code] === undefined && record.code !== INIT && record.code !== DESTROY) return -ENOSYS;
+    if (this.#handlers[record.code] === undefined && !isOurs(record.code)) return -ENOSYS;
     const bodyEnd = InHeader.bytes + record.inBytes;
     if (readable.bytes < bodyEnd) return -EINVAL;
 
@@ -191,7 +227,8 @@ export class Gate {
     if (record.code === INIT) return this.#init();
     if (record.code === DESTROY) return this.#destroy();
     const handler = this.#handlers[record.code];
-    if (handler === undefined) return -ENOSYS;
+    if (record.code === INTERRUPT) this.#interrupt();
+    if (handler === undefined) return record.code === INTERRUPT ? 0 : -ENOSYS;
     try {
       return handler(this.#request);
     } catch (error) {
@@ -210,11 +247,19 @@ export class Gate {
       return -result.errno;
     }
     // virtio 5.11.6: a new INIT ends the session before it, without DESTROY when the guest was reset.
+    this.#waits?.dropAll();
     this.#fileSystem.reset();
     this.#session[SESSION_FLAGS] = result.status === 'agreed' ? result.flags : 0;
     this.#session[SESSION_FLAGS2] = result.status === 'agreed' ? result.flags2 : 0;
     Atomics.store(this.#session, SESSION_INITIALIZED, result.status === 'agreed' ? 1 : 0);
     return encodeInit(view, this.#request.reply, result);
+  }
+
+  /** A file system may have a handler as well, for what it can end early itself. */
+  #interrupt(): void {
+    const { view } = this.#arena;
+    const at = this.#request.body + InterruptIn.offsets.unique;
+    this.#waits?.interrupt(view.getInt32(at, true), view.getInt32(at + 4, true));
   }
 
   #destroy(): number {
@@ -225,6 +270,7 @@ export class Gate {
   /** Ends the FUSE session: nothing but INIT is served until the next one. */
   reset(): void {
     Atomics.store(this.#session, SESSION_INITIALIZED, 0);
+    this.#waits?.dropAll();
     this.#fileSystem.reset();
   }
 
@@ -249,6 +295,11 @@ export class Gate {
     this.#counters.count(0, true, bytes, 0, 0);
     return 0;
   }
+}
+
+/** What the gate does itself, with or without a handler. */
+function isOurs(opcode: number): boolean {
+  return opcode === INIT || opcode === DESTROY || opcode === INTERRUPT;
 }
 
 function lastNameLength(record: Opcode, u8: Uint8Array, at: number, end: number): number {

@@ -11,6 +11,9 @@ export interface OfferedPolicy {
   readonly allowMmap: boolean;
   readonly noOpen: boolean;
   readonly noOpendir: boolean;
+  /** The guest asks us for locks, instead of keeping them to itself. */
+  readonly posixLocks?: boolean;
+  readonly flock?: boolean;
 }
 
 /** What we can do, and what the cache policy adds. The guest's readahead is left to it. */
@@ -29,7 +32,9 @@ export function initOffer(policy: OfferedPolicy): InitOffer {
       (policy.noOpendir ? INIT.NO_OPENDIR_SUPPORT : 0) |
       (policy.autoInvalidate ? INIT.AUTO_INVAL_DATA : 0) |
       (policy.cacheSymlinks ? INIT.CACHE_SYMLINKS : 0) |
-      (policy.writeback ? INIT.WRITEBACK_CACHE : 0),
+      (policy.writeback ? INIT.WRITEBACK_CACHE : 0) |
+      (policy.posixLocks ? INIT.POSIX_LOCKS : 0) |
+      (policy.flock ? INIT.FLOCK_LOCKS : 0),
     flags2: policy.allowMmap ? INIT2.DIRECT_IO_ALLOW_MMAP : 0,
     maxReadaheadBytes: MAX_PAYLOAD_BYTES,
     maxWriteBytes: MAX_PAYLOAD_BYTES,

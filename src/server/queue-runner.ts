@@ -1,12 +1,25 @@
+import { EINTR } from '../core/index.ts';
 import type { GuestMemory } from '../memory/index.ts';
 import { drainEventfd, signalEventfd } from '../sys/index.ts';
 import type { RingSetup } from '../vhost/index.ts';
 import { Chain, DeviceQueue, POP_BAD_CHAIN, POP_BROKEN, POP_CHAIN } from '../virtio/index.ts';
-import type { Gate } from './gate.ts';
+import { type Gate, SERVE_AGAIN } from './gate.ts';
+import type { QueueWaits, Wakers } from './waits.ts';
 
 /** Chains after which the thread looks at its other duties, and used entries that are published together. */
 const BATCH = 64;
 const PUBLISH_EVERY = 8;
+/** How long a waiting request is left before it is asked again: locks of other processes are given up unheard. */
+const FIRST_PAUSE_MS = 1;
+const LONGEST_PAUSE_MS = 20;
+
+/** What it takes to let requests wait. */
+export interface Waiting {
+  readonly waits: QueueWaits;
+  readonly wakers: Wakers;
+  /** An eventfd that ends this thread's sleep. */
+  readonly wakeFd: number;
+}
 
 /** One virtqueue at work on the thread that calls it: takes chains, has the gate serve them, gives them back. */
 export class QueueRunner {
@@ -15,26 +28,35 @@ export class QueueRunner {
   readonly #chain = new Chain();
   readonly #hiprio: boolean;
   readonly #warn: (message: string) => void;
+  readonly #waiting: Waiting | undefined;
   #ring: RingSetup | undefined;
+  #pauseMs = FIRST_PAUSE_MS;
+  /** When waiting requests are asked again. */
+  #askAt = 0;
+  #registered = false;
 
-  constructor(memory: GuestMemory, index: number, gate: Gate, warn: (message: string) => void) {
+  /** `waiting`: absent on the hiprio queue, which nothing may hold up. */
+  constructor(memory: GuestMemory, index: number, gate: Gate, warn: (message: string) => void, waiting?: Waiting) {
     this.#queue = new DeviceQueue(memory, index);
     this.#gate = gate;
     this.#hiprio = index === 0;
     this.#warn = warn;
+    this.#waiting = waiting;
   }
 
   get kickFd(): number {
     return this.#ring?.kickFd ?? -1;
   }
 
-  /** Throws QueueError. */
+  /** Throws QueueError. Requests that waited when the queue was stopped go on waiting, if it is the same ring. */
   start(ring: RingSetup): void {
     this.#queue.start(ring);
     this.#ring = ring;
+    const waits = this.#waiting?.waits;
+    if (waits !== undefined && waits.count > 0 && !this.#queue.carry(waits.count)) waits.dropAll();
   }
 
-  /** The next available index. */
+  /** The next available index. Requests that wait are not touched until the next start. */
   stop(): number {
     const next = this.#queue.stop();
     this.#ring = undefined;
@@ -56,7 +78,7 @@ export class QueueRunner {
     for (;;) {
       const popped = queue.pop(this.#chain);
       if (popped === POP_CHAIN) {
-        queue.push(this.#chain.head, this.#gate.serve(this.#chain, this.#hiprio));
+        this.#serve();
       } else if (popped === POP_BAD_CHAIN) {
         this.#warn(`queue ${queue.index}: a request is dropped: ${queue.lastError}`);
         queue.push(this.#chain.head, 0);
@@ -77,6 +99,74 @@ export class QueueRunner {
         return true;
       }
     }
+  }
+
+  /** Serves the chain that was popped, unless it has to wait. */
+  #serve(): void {
+    const waits = this.#waiting?.waits;
+    const { head } = this.#chain;
+    if (waits !== undefined && waits.count > 0 && waits.has(head)) {
+      this.#warn(`queue ${this.#queue.index}: a request is dropped: its descriptor ${head} is that of one that waits`);
+      this.#queue.push(head, 0);
+      return;
+    }
+    const drops = waits === undefined ? 0 : waits.drops;
+    const written = this.#gate.serve(this.#chain, this.#hiprio);
+    if (written === SERVE_AGAIN) this.#wait(head, drops);
+    else this.#queue.push(head, written);
+  }
+
+  #wait(head: number, drops: number): void {
+    const waiting = this.#waiting as Waiting;
+    waiting.waits.add(head, this.#gate.uniqueLo, this.#gate.uniqueHi, drops);
+    if (!this.#registered) waiting.wakers.add(waiting.wakeFd);
+    this.#registered = true;
+    // Soon: what it waits for may have been released just before this was known.
+    this.#pauseMs = FIRST_PAUSE_MS;
+    this.#askAt = performance.now() + FIRST_PAUSE_MS;
+  }
+
+  /** How long the thread may sleep before `attend`; -1: until it is woken. */
+  get patienceMs(): number {
+    if (this.#ring === undefined || this.#waiting === undefined || this.#waiting.waits.count === 0) return -1;
+    return Math.max(0, Math.ceil(this.#askAt - performance.now()));
+  }
+
+  /** Serves again what waits: `now`, as something may have been released or interrupted, or when it is time. */
+  attend(now: boolean): void {
+    const ring = this.#ring;
+    if (!this.#registered || this.#waiting === undefined || ring === undefined) return;
+    const { waits, wakers, wakeFd } = this.#waiting;
+    if (now || performance.now() >= this.#askAt) {
+      this.#askAll(waits);
+      this.#publish(ring);
+      this.#pauseMs = Math.min(2 * this.#pauseMs, LONGEST_PAUSE_MS);
+      this.#askAt = performance.now() + this.#pauseMs;
+    }
+    if (waits.count > 0) return;
+    wakers.remove(wakeFd);
+    this.#registered = false;
+  }
+
+  #askAll(waits: QueueWaits): void {
+    const queue = this.#queue;
+    const chain = this.#chain;
+    for (let i = 0; i < waits.count; ) {
+      const { drops } = waits;
+      const head = waits.head(i);
+      let written = 0;
+      if (queue.again(chain, head) === POP_CHAIN) {
+        written = waits.isInterrupted(i) ? this.#gate.refuse(chain, -EINTR) : this.#gate.serve(chain, false);
+      }
+      if (written === SERVE_AGAIN) i += 1;
+      else if (waits.remove(i, drops)) queue.push(head, written);
+      else return;
+    }
+  }
+
+  /** The thread ends: nobody may wake it any more. */
+  end(): void {
+    this.#waiting?.wakers.remove(this.#waiting.wakeFd);
   }
 
   #publish(ring: RingSetup): void {

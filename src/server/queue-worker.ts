@@ -12,6 +12,7 @@ import {
   type QueueCommand,
   type QueueData,
 } from './threads.ts';
+import { QueueWaits, Waits, Wakers } from './waits.ts';
 
 const KEY_COMMAND = 0;
 const KEY_KICK = 1;
@@ -19,7 +20,11 @@ const KEY_KICK = 1;
 const data = workerData as QueueData;
 const leave = countAlive(data.alive);
 const { mirror, gate, warn } = await startServing(data);
-const runner = new QueueRunner(mirror.memory, data.queue, gate, warn);
+const runner = new QueueRunner(mirror.memory, data.queue, gate, warn, {
+  waits: new QueueWaits(new Waits(data.waits), data.queue, data.commandFd),
+  wakers: new Wakers(data.wakers),
+  wakeFd: data.commandFd,
+});
 const epoll = new Epoll();
 const answers = new Int32Array(data.answers);
 
@@ -70,14 +75,20 @@ function run(): void {
   epoll.add(data.commandFd, KEY_COMMAND);
   let more = false;
   for (;;) {
-    const ready = epoll.wait(more ? 0 : -1);
+    const ready = epoll.wait(more ? 0 : runner.patienceMs);
     let kicked: boolean = more;
+    let woken = false;
     for (let i = 0; i < ready; i += 1) {
       // After a command too: a queue that was started again may have missed its kick.
       kicked = true;
-      if (epoll.key(i) === KEY_KICK) runner.acknowledge();
-      else if (!obey()) return;
+      if (epoll.key(i) === KEY_KICK) {
+        runner.acknowledge();
+      } else {
+        if (!obey()) return;
+        woken = true;
+      }
     }
+    runner.attend(woken);
     more = kicked && runner.run();
   }
 }
@@ -85,6 +96,7 @@ function run(): void {
 try {
   run();
 } finally {
+  runner.end();
   data.commands.close();
   leave();
   park();

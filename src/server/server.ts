@@ -4,7 +4,7 @@ import { Worker } from 'node:worker_threads';
 
 import { UserError } from '../core/index.ts';
 import type { FileSystemModule } from '../fs/file-system.ts';
-import type { InitOffer } from '../fuse/index.ts';
+import { flags, type InitOffer } from '../fuse/index.ts';
 import {
   close,
   eventfd,
@@ -22,6 +22,7 @@ import { COUNTERS_BYTES, type OpcodeStatistics, statistics } from './counters.ts
 import { createLog, type Log, type LogLevel, writeLine } from './log.ts';
 import { SESSION_WORDS } from './session-state.ts';
 import { type QueueData, type ServingData, type SessionData, type ToMain, threadUrl } from './threads.ts';
+import { Waits, Wakers } from './waits.ts';
 
 export interface ServeOptions {
   /** URL of a FileSystemModule, and what its `openExport` takes. */
@@ -55,6 +56,8 @@ export class Server {
   readonly #log: Log;
   readonly #stopFd = eventfd();
   readonly #alive = new SharedArrayBuffer(4);
+  readonly #wakers = Wakers.create();
+  readonly #waits: SharedArrayBuffer[] = [];
   readonly #sockets: Listening[];
   readonly #sessions: unknown[] = [];
   readonly #counters: SharedArrayBuffer[] = [];
@@ -112,19 +115,25 @@ export class Server {
     return statistics(this.#counters);
   }
 
-  /** What the file system knows and holds now. */
+  /** What the file system knows and holds now, and how many requests wait for locks where guests may have any. */
   gauges(): Record<string, number> {
-    return this.#module.gauges(this.#exported, this.#sessions);
+    const gauges = this.#module.gauges(this.#exported, this.#sessions);
+    if ((this.#options.offer.flags & (flags.INIT.POSIX_LOCKS | flags.INIT.FLOCK_LOCKS)) === 0) return gauges;
+    return { ...gauges, waiting: this.#waits.reduce((sum, each) => sum + new Waits(each).count, 0) };
   }
 
   #startSession(socket: Listening): void {
     const session = this.#module.openSession(this.#exported);
     this.#sessions.push(session);
+    const waits = Waits.create();
+    this.#waits.push(waits);
     const serving = {
       module: this.#options.fileSystem.module,
       exported: this.#exported,
       session,
       sessionState: new SharedArrayBuffer(SESSION_WORDS * 4),
+      waits,
+      wakers: this.#wakers,
       offer: this.#options.offer,
       logLevel: this.#options.logLevel,
       alive: this.#alive,

@@ -6,6 +6,7 @@ import { Gate } from './gate.ts';
 import { createLog, type Log, limited } from './log.ts';
 import { MemoryMirror } from './memory-mirror.ts';
 import type { ServingData } from './threads.ts';
+import { Waits, Wakers } from './waits.ts';
 
 /** What a thread needs to serve requests: its view of guest memory, its own file system instance, its gate. */
 export interface Serving {
@@ -21,7 +22,8 @@ export async function startServing(data: ServingData): Promise<Serving> {
   const log = createLog(data.logLevel);
   const warn = limited(log.warn);
   const module = (await import(data.module)) as FileSystemModule;
-  const fileSystem = module.openWorker(data.exported, data.session);
+  const wakers = new Wakers(data.wakers);
+  const fileSystem = module.openWorker(data.exported, data.session, () => wakers.wake());
   const mirror = new MemoryMirror();
   const session = new Int32Array(data.sessionState);
   const gate = new Gate({
@@ -31,6 +33,7 @@ export async function startServing(data: ServingData): Promise<Serving> {
     counters: new Counters(data.counters),
     offer: data.offer,
     warn,
+    waits: new Waits(data.waits),
   });
   flushCompileCache();
   return { mirror, gate, log, warn, reset: () => gate.reset() };

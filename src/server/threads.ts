@@ -18,6 +18,10 @@ export interface ServingData {
   readonly exported: unknown;
   readonly session: unknown;
   readonly sessionState: SharedArrayBuffer;
+  /** Of the session; see `Waits`. */
+  readonly waits: SharedArrayBuffer;
+  /** Of the process; see `Wakers`. */
+  readonly wakers: SharedArrayBuffer;
   readonly counters: SharedArrayBuffer;
   readonly offer: InitOffer;
   readonly logLevel: LogLevel;

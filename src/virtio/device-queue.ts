@@ -1,17 +1,12 @@
 import { assert } from '../core/index.ts';
-import { ByteView, type GuestMemory, gatherInto, Segments } from '../memory/index.ts';
+import type { GuestMemory } from '../memory/index.ts';
 import type { Chain } from './chain.ts';
+import { ChainWalker } from './chain-walker.ts';
 import { QueueError } from './errors.ts';
 import {
   AVAILABLE_ENTRIES,
   AVAILABLE_F_NO_INTERRUPT,
   availEventAt,
-  DESCRIPTOR_BYTES,
-  DESCRIPTOR_F_INDIRECT,
-  DESCRIPTOR_F_NEXT,
-  DESCRIPTOR_F_WRITE,
-  DESCRIPTOR_WORDS,
-  INDIRECT_MAX,
   mapRings,
   NO_RINGS,
   passes,
@@ -44,11 +39,6 @@ const STOPPED = 0;
 const RUNNING = 1;
 const BROKEN = 2;
 
-/** Pieces that the table of one chain may lie in: as many as a front-end may have regions. */
-const TABLE_PIECES = 512;
-/** virtio 2.7.5.2: no chain is longer than 2^32 bytes. */
-const CHAIN_MAX_BYTES = 2 ** 32;
-
 /**
  * The device side of a split virtqueue (virtio 2.7).
  *
@@ -68,8 +58,6 @@ export class DeviceQueue {
   #size = 0;
   #mask = 0;
   #eventIdx = false;
-  #indirect = false;
-  #descriptors = NO_RINGS.descriptors;
   #available = NO_RINGS.available;
   #used = NO_RINGS.used;
   #usedElements = NO_RINGS.usedElements;
@@ -85,15 +73,11 @@ export class DeviceQueue {
   #inFlight = 0;
   /** Whether an interrupt has been decided on since the start: only then `#published` tells what the driver knows. */
   #signalled = false;
-  /** The indirect table of the chain at hand: `#table[#tableAt]` is its first word. */
-  #table: Uint32Array = NO_RINGS.descriptors;
-  #tableAt = 0;
-  readonly #tablePieces = new Segments(TABLE_PIECES);
-  /** For tables that lie across regions or at odd addresses. */
-  readonly #tableCopy = new ByteView(new Uint8Array(INDIRECT_MAX * DESCRIPTOR_BYTES));
+  readonly #walker: ChainWalker;
 
   constructor(memory: GuestMemory, index: number) {
     this.#memory = memory;
+    this.#walker = new ChainWalker(memory);
     this.index = index;
   }
 
@@ -115,8 +99,7 @@ export class DeviceQueue {
     this.#size = size;
     this.#mask = size - 1;
     this.#eventIdx = eventIdx;
-    this.#indirect = options.indirect;
-    this.#descriptors = rings.descriptors;
+    this.#walker.start(rings.descriptors, size, options.indirect);
     this.#available = rings.available;
     this.#used = rings.used;
     this.#usedElements = rings.usedElements;
@@ -140,11 +123,10 @@ export class DeviceQueue {
   stop(): number {
     assert(this.#published === this.#usedNext, 'a queue was stopped with chains pushed and not published');
     this.#state = STOPPED;
-    this.#descriptors = NO_RINGS.descriptors;
+    this.#walker.stop();
     this.#available = NO_RINGS.available;
     this.#used = NO_RINGS.used;
     this.#usedElements = NO_RINGS.usedElements;
-    this.#table = NO_RINGS.descriptors;
     this.#inFlight = 0;
     return this.#next;
   }
@@ -172,13 +154,30 @@ export class DeviceQueue {
     if (head >= this.#size) return this.#break('the available ring names a descriptor outside the table');
     this.#next = (next + 1) & 0xffff;
     this.#inFlight += 1;
-    chain.head = head;
-    chain.clear();
-    const error = this.#walk(chain, head);
+    return this.again(chain, head);
+  }
+
+  /** Lays out once more the chain at `head`, which was popped and is not pushed yet. POP_CHAIN or POP_BAD_CHAIN. */
+  again(chain: Chain, head: number): number {
+    const error = this.#walker.walk(chain, head);
     if (error === '') return POP_CHAIN;
-    chain.clear();
     this.lastError = error;
     return POP_BAD_CHAIN;
+  }
+
+  /** Whether the driver has more for us after the last `pop`. */
+  get more(): boolean {
+    return this.#next !== this.#seen || Atomics.load(this.#available, RING_INDEX) !== this.#next;
+  }
+
+  /**
+   * After a start: `count` chains were popped before the stop, are not pushed and are still ours. False, and nothing
+   * is, when these are other rings: in the same ones so many entries are taken and not used.
+   */
+  carry(count: number): boolean {
+    if (((this.#next - this.#usedNext) & 0xffff) !== count) return false;
+    this.#inFlight = count;
+    return true;
   }
 
   /** Gives a chain back with the number of bytes written to it. The driver sees it after `publish`. */
@@ -225,71 +224,6 @@ export class DeviceQueue {
     else Atomics.store(this.#used, RING_FLAGS, 0);
     // virtio 2.7.13.4.1: the driver stores idx, then looks whether we want a kick; we do the reverse in reverse order.
     return Atomics.load(this.#available, RING_INDEX) !== this.#next;
-  }
-
-  /** Fills `chain` from the descriptors that begin at `head`. Returns what is wrong, or ''. */
-  #walk(chain: Chain, head: number): string {
-    let table = this.#descriptors;
-    let tableAt = 0;
-    let entries = this.#size;
-    let inTable = false;
-    let index = head;
-    let sawWritable = false;
-    for (let hops = 0; ; hops += 1) {
-      // Whoever goes through more entries than there are meets one twice (virtio 2.7.5.2: loops are forbidden).
-      if (hops === entries) return 'a chain of descriptors is a loop';
-      const at = tableAt + index * DESCRIPTOR_WORDS;
-      const low = table[at];
-      const high = table[at + 1];
-      const length = table[at + 2];
-      const word = table[at + 3];
-      if ((word & DESCRIPTOR_F_INDIRECT) !== 0) {
-        // virtio 2.7.5.3.1 and .2: only if negotiated, one table, at the end of the chain; F_WRITE is ignored here.
-        if (!this.#indirect) return 'an indirect descriptor, which was not negotiated';
-        if (inTable) return 'an indirect descriptor inside an indirect table';
-        if ((word & DESCRIPTOR_F_NEXT) !== 0) return 'a descriptor after an indirect one';
-        if (length === 0 || (length & (DESCRIPTOR_BYTES - 1)) !== 0)
-          return 'an indirect table with a length not a multiple of 16';
-        if (length > INDIRECT_MAX * DESCRIPTOR_BYTES) return 'an indirect table with too many entries';
-        if (!this.#openTable(low | 0, high | 0, length | 0)) return 'an indirect table outside guest memory';
-        table = this.#table;
-        tableAt = this.#tableAt;
-        entries = length >>> 4;
-        inTable = true;
-        index = 0;
-        hops = -1;
-        continue;
-      }
-      const writable = (word & DESCRIPTOR_F_WRITE) !== 0;
-      // virtio 2.7.4.2: everything readable comes first.
-      if (sawWritable && !writable) return 'a readable descriptor after a writable one';
-      sawWritable = writable;
-      const segments = writable ? chain.writable : chain.readable;
-      if (!this.#memory.appendWords(segments, low | 0, high | 0, length | 0)) {
-        return segments.overflow ? 'a chain in too many pieces' : 'a descriptor outside guest memory';
-      }
-      chain.descriptors += 1;
-      if ((word & DESCRIPTOR_F_NEXT) === 0) break;
-      index = word >>> 16;
-      if (index >= entries) return 'a next field outside the table';
-    }
-    return chain.readable.bytes + chain.writable.bytes > CHAIN_MAX_BYTES ? 'a chain of more than 2^32 bytes' : '';
-  }
-
-  /** Points `#table` at an indirect table, or at a copy of it when it cannot be read by words where it lies. */
-  #openTable(low: number, high: number, length: number): boolean {
-    const slot = this.#memory.windowOf(low, high, length);
-    if (slot !== -1 && (this.#memory.windowOffset & 3) === 0) {
-      this.#table = this.#memory.windows.views[slot].words;
-      this.#tableAt = this.#memory.windowOffset >> 2;
-      return true;
-    }
-    const pieces = this.#tablePieces;
-    pieces.clear();
-    if (!this.#memory.appendWords(pieces, low, high, length)) return false;
-    this.#table = this.#tableCopy.words;
-    this.#tableAt = 0;
-    return gatherInto(this.#memory, pieces, 0, this.#tableCopy, 0, length) === length;
   }
 
   #break(error: string): number {

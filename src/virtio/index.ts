@@ -1,4 +1,5 @@
 export { Chain } from './chain.ts';
+export { ChainWalker } from './chain-walker.ts';
 export { DeviceQueue, POP_BAD_CHAIN, POP_BROKEN, POP_CHAIN, POP_NOTHING, type QueueStart } from './device-queue.ts';
 export { DIRECT, DriverQueue, type AddOptions, type DriverQueueOptions, type GuestBuffer } from './driver-queue.ts';
 export { QueueError, type QueueErrorCode } from './errors.ts';
@@ -11,6 +12,7 @@ export {
   INDIRECT_MAX,
   USED_F_NO_NOTIFY,
   availableRingBytes,
+  mapDescriptors,
   descriptorTableBytes,
   usedRingBytes,
 } from './layout.ts';

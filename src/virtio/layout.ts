@@ -88,22 +88,28 @@ export interface RingAddresses {
  * an access outside. Throws a QueueError: SIZE, ALIGNMENT, OUTSIDE.
  */
 export function mapRings(memory: GuestMemory, at: RingAddresses, size: number, eventIdx: boolean): Rings {
-  // virtio 2.7: a power of two, at most 32768. The alignments are in the table of the same section.
-  if (!Number.isInteger(size) || size < 1 || size > MAX_QUEUE_SIZE || (size & (size - 1)) !== 0) {
-    throw new QueueError('SIZE', `a queue of ${size} entries: must be a power of two from 1 to ${MAX_QUEUE_SIZE}`);
-  }
-  const tableBytes = descriptorTableBytes(size);
+  const descriptors = mapDescriptors(memory, at.descriptorTable, size);
   const availableBytes = availableRingBytes(size, eventIdx);
   const usedBytes = usedRingBytes(size, eventIdx);
-  const table = mapPart(memory, 'descriptor table', at.descriptorTable, tableBytes, 16);
   const available = mapPart(memory, 'available ring', at.availableRing, availableBytes, 2);
   const used = mapPart(memory, 'used ring', at.usedRing, usedBytes, 4);
   return {
-    descriptors: new Uint32Array(table.buffer, table.byteOffset, tableBytes / 4),
+    descriptors,
     available: new Uint16Array(available.buffer, available.byteOffset, availableBytes / 2),
     used: new Uint16Array(used.buffer, used.byteOffset, usedBytes / 2),
     usedElements: new Uint32Array(used.buffer, used.byteOffset, Math.floor(usedBytes / 4)),
   };
+}
+
+/** As `mapRings`, the descriptor table alone. */
+export function mapDescriptors(memory: GuestMemory, descriptorTable: number, size: number): Uint32Array {
+  // virtio 2.7: a power of two, at most 32768. The alignments are in the table of the same section.
+  if (!Number.isInteger(size) || size < 1 || size > MAX_QUEUE_SIZE || (size & (size - 1)) !== 0) {
+    throw new QueueError('SIZE', `a queue of ${size} entries: must be a power of two from 1 to ${MAX_QUEUE_SIZE}`);
+  }
+  const bytes = descriptorTableBytes(size);
+  const table = mapPart(memory, 'descriptor table', descriptorTable, bytes, 16);
+  return new Uint32Array(table.buffer, table.byteOffset, bytes / 4);
 }
 
 function mapPart(memory: GuestMemory, what: string, address: number, bytes: number, alignment: number): Uint8Array {

@@ -2,7 +2,7 @@
  * The file system that shares a host directory. Every file is reached through descriptors: names are single components,
  * resolved beneath an open directory without following anything, so no name from a guest can lead out.
  */
-import { EROFS, UserError } from '../../core/index.ts';
+import { ENOSYS, EROFS, UserError } from '../../core/index.ts';
 import { flags } from '../../fuse/index.ts';
 import {
   allowActingAs,
@@ -30,6 +30,8 @@ import { Files } from './files.ts';
 import { Handles, type SharedHandles } from './handles.ts';
 import { sharedFileSystems } from './host-mounts.ts';
 import { Inodes, type SharedInodes } from './inodes.ts';
+import { LockOperations } from './lock-operations.ts';
+import { Locks, type SharedLocks } from './locks.ts';
 import { Lookups, type SharedLookups } from './lookups.ts';
 import { Names } from './names.ts';
 import { Opened } from './opened.ts';
@@ -43,6 +45,9 @@ export interface PassthroughOptions {
   readonly readonly: boolean;
   /** Pass extended attributes through, ACLs excepted. */
   readonly xattr: boolean;
+  /** Guests' locks are locks on the host; without, the guest's kernel keeps them to itself. */
+  readonly posixLocks?: boolean;
+  readonly flock?: boolean;
   readonly entryTtlMs: number;
   readonly attributeTtlMs: number;
   readonly negativeTtlMs: number;
@@ -60,6 +65,8 @@ export interface PassthroughExport {
   readonly policy: ReplyPolicy;
   readonly readonly: boolean;
   readonly xattr: boolean;
+  readonly posixLocks: boolean;
+  readonly flock: boolean;
   readonly procFd: number;
   /** Whether inodes can give their descriptors up and be reopened by handle. */
   readonly reopens: boolean;
@@ -69,6 +76,7 @@ export interface PassthroughSession {
   readonly lookups: SharedLookups;
   readonly handles: SharedHandles;
   readonly opened: SharedArrayBuffer;
+  readonly locks: SharedLocks;
 }
 
 /** Descriptors kept free for everything that is neither an inode nor an open file: sockets, eventfds, Node itself. */
@@ -109,9 +117,10 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
     negativeTtlMs: options.negativeTtlMs,
     writeback: options.writeback,
     // A file that is read would be closed as late as its inode is forgotten: nothing that a server should see.
-    noOpen: options.noOpen && local && !options.readonly && hasCapability(CAP_DAC_OVERRIDE),
+    noOpen: options.noOpen && local && hasCapability(CAP_DAC_OVERRIDE),
     noOpendir: options.noOpendir,
-    noFlush: local,
+    // A process that closes a file gives up its locks.
+    noFlush: local && options.posixLocks !== true,
     keepUnchanged: options.keepUnchanged && stamping,
     fileFlags:
       (options.directIo ? flags.FOPEN.DIRECT_IO | flags.FOPEN.PARALLEL_DIRECT_WRITES : 0) |
@@ -123,6 +132,8 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
     policy,
     readonly: options.readonly,
     xattr: options.xattr,
+    posixLocks: options.posixLocks === true,
+    flock: options.flock === true,
     procFd,
     reopens: canReopen(mountFd),
   };
@@ -164,14 +175,23 @@ export function remarks(exported: PassthroughExport): string[] {
 }
 
 export function openSession(): PassthroughSession {
-  const opened = Opened.create(SESSION_CAPACITY);
-  return { lookups: Lookups.create(SESSION_CAPACITY), handles: Handles.create(), opened };
+  return {
+    lookups: Lookups.create(SESSION_CAPACITY),
+    handles: Handles.create(),
+    opened: Opened.create(SESSION_CAPACITY),
+    locks: Locks.create(),
+  };
 }
 
-export function openWorker(exported: PassthroughExport, session: PassthroughSession): RawFileSystem {
+export function openWorker(
+  exported: PassthroughExport,
+  session: PassthroughSession,
+  released: () => void = () => undefined,
+): RawFileSystem {
   const inodes = new Inodes(exported.inodes);
   const lookups = new Lookups(session.lookups, inodes);
   const handles = new Handles(session.handles, inodes);
+  const locks = new Locks(session.locks, inodes);
   const context = new Context({
     inodes,
     lookups,
@@ -183,11 +203,17 @@ export function openWorker(exported: PassthroughExport, session: PassthroughSess
     uid: process.geteuid?.() ?? 0,
     gid: process.getegid?.() ?? 0,
   });
+  const handlers = handlersOf(context, exported);
   return {
-    handlers: handlersOf(context, exported),
+    handlers: {
+      ...handlers,
+      ...lockHandlers(handlers, new LockOperations(context, locks, exported, released), exported),
+    },
     reset: () => {
       handles.releaseAll();
       lookups.forgetAll();
+      locks.releaseAll();
+      released();
     },
   };
 }
@@ -239,6 +265,29 @@ function handlersOf(context: Context, { readonly, xattr }: PassthroughExport): R
   };
 }
 
+/** What locks add to the other handlers: none where the guest's kernel keeps them. */
+function lockHandlers(
+  { FLUSH, RELEASE }: RawFileSystem['handlers'],
+  locks: LockOperations,
+  { posixLocks, flock }: PassthroughExport,
+): RawFileSystem['handlers'] {
+  if (!posixLocks && !flock) return {};
+  const then =
+    (first: Handler | undefined, second: Handler): Handler =>
+    (request) => {
+      const result = first?.(request) ?? -ENOSYS;
+      second(request);
+      return result;
+    };
+  return {
+    GETLK: (request) => locks.get(request),
+    SETLK: (request) => locks.set(request, false),
+    SETLKW: (request) => locks.set(request, true),
+    FLUSH: then(FLUSH, (request) => locks.flush(request)),
+    RELEASE: then(RELEASE, (request) => locks.release(request)),
+  };
+}
+
 function xattrHandlers(xattrs: Xattrs, changing: (handler: Handler) => Handler): RawFileSystem['handlers'] {
   return {
     GETXATTR: (request) => xattrs.getxattr(request),
@@ -259,5 +308,8 @@ export function gauges(exported: PassthroughExport, sessions: readonly Passthrou
   const handles = sessions
     .map((session) => new Handles(session.handles, inodes).open)
     .reduce((sum, open) => sum + open, 0);
-  return { inodes: inodes.known, inodeDescriptors: inodes.open, handles };
+  const known = { inodes: inodes.known, inodeDescriptors: inodes.open, handles };
+  if (!exported.posixLocks) return known;
+  const owners = sessions.map((session) => new Locks(session.locks, inodes).owners);
+  return { ...known, lockOwners: owners.reduce((sum, each) => sum + each, 0) };
 }
