@@ -56,6 +56,7 @@ export interface FileAttributes {
   readonly gid: bigint;
   readonly rdev: bigint;
   readonly blksize: bigint;
+  readonly flags: bigint;
 }
 
 export function attributesOf(view: DataView, at: number): FileAttributes {
@@ -77,6 +78,7 @@ export function attributesOf(view: DataView, at: number): FileAttributes {
     gid: word('gid'),
     rdev: word('rdev'),
     blksize: word('blksize'),
+    flags: word('flags'),
   };
 }
 

@@ -6,7 +6,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 
 import { CACHE_MODES, type CacheMode, cachePolicy } from '../coherence/index.ts';
 import { UserError } from '../core/index.ts';
-import { moduleUrl, type PassthroughOptions } from '../fs/passthrough/index.ts';
+import { type InodeFileHandles, moduleUrl, type PassthroughOptions } from '../fs/passthrough/index.ts';
 import { formatStatistics, initOffer, LOG_LEVELS, type LogLevel, Server, writeLine } from '../server/index.ts';
 
 interface Options {
@@ -17,6 +17,11 @@ interface Options {
   readonly xattr: boolean;
   readonly posixLocks: boolean;
   readonly flock: boolean;
+  readonly announceSubmounts: boolean;
+  readonly inodeFileHandles: InodeFileHandles;
+  readonly rlimitNofile?: number;
+  readonly preserveNoatime: boolean;
+  readonly allowDirectIo: boolean;
   readonly writeback: boolean;
   readonly allowMmap: boolean;
   /** Milliseconds, all three. */
@@ -59,6 +64,16 @@ function parseSeconds(text: string): number {
   return Math.round(seconds * 1000);
 }
 
+/** Less leaves nothing for guests: 256 are the daemon's own. */
+const LEAST_DESCRIPTORS = 384;
+
+function parseLimit(text: string): number {
+  const count = Number(text);
+  const good = Number.isSafeInteger(count) && text.trim() !== '' && (count === 0 || count >= LEAST_DESCRIPTORS);
+  if (!good) throw new InvalidArgumentError(`It is a number of descriptors: 0, or ${LEAST_DESCRIPTORS} at least.`);
+  return count;
+}
+
 /** Adds `virtiofs serve`: the daemon, in the foreground. */
 export function registerServe(program: Command): void {
   program
@@ -81,6 +96,16 @@ export function registerServe(program: Command): void {
     .option('--xattr', 'pass extended attributes through', false)
     .option('--posix-locks', 'POSIX locks (fcntl) hold between guests and on the host, not only in the guest', false)
     .option('--flock', 'flock locks hold between guests and on the host', false)
+    .option('--announce-submounts', 'mounts below the directory are mounts in the guest, too (the default)', true)
+    .option('--no-announce-submounts', 'they look like directories of the same file system')
+    .addOption(
+      new Option('--inode-file-handles <when>', 'known files keep a file handle instead of a descriptor')
+        .choices(['never', 'prefer', 'mandatory'])
+        .default('prefer'),
+    )
+    .option('--rlimit-nofile <count>', 'how many descriptors the daemon may have; 0: as it was started', parseLimit)
+    .option('--preserve-noatime', 'O_NOATIME of a guest counts on the host', false)
+    .option('--allow-direct-io', 'O_DIRECT of a guest counts on the host', false)
     .option('--tag <tag>', 'the tag, for a VMM that takes it from the daemon (crosvm, generic vhost-user devices)')
     .option('--stay', 'go on when a VM has gone, and let it connect again', false)
     .option('--stats', 'print what was done, by opcode, at the end', false)
@@ -111,12 +136,24 @@ async function serve(options: Options): Promise<void> {
     // Locks hold on open files, and a share that nothing may be changed in says so at OPEN.
     noOpen: options.readonly || options.posixLocks || options.flock ? false : undefined,
   });
-  const { readonly, xattr, posixLocks, flock } = options;
-  const passthrough: PassthroughOptions = { ...policy, sharedDir, readonly, xattr, posixLocks, flock };
+  const { announceSubmounts, posixLocks, flock } = options;
+  const passthrough: PassthroughOptions = {
+    ...policy,
+    sharedDir,
+    readonly: options.readonly,
+    xattr: options.xattr,
+    announceSubmounts,
+    inodeFileHandles: options.inodeFileHandles,
+    rlimitNofile: options.rlimitNofile,
+    preserveNoatime: options.preserveNoatime,
+    allowDirectIo: options.allowDirectIo,
+    posixLocks,
+    flock,
+  };
   const server = await Server.start({
     fileSystem: { module: moduleUrl, options: passthrough },
     socketPaths: options.socketPath,
-    offer: initOffer({ ...policy, posixLocks, flock }),
+    offer: initOffer({ ...policy, announceSubmounts, posixLocks, flock }),
     tag: options.tag,
     stay: options.stay,
     logLevel: options.logLevel,

@@ -71,6 +71,14 @@ export interface RawFileSystem {
   reset(): void;
 }
 
+/** What the server lends to the file system of a worker. */
+export interface Services {
+  /** Writes to the log; a guest may cause as much of it as it likes. */
+  readonly warn: (message: string) => void;
+  /** To be called when something is given back that requests answered RETRY may wait for. */
+  readonly released: () => void;
+}
+
 /** What a file system module gives to the server; a module is named by its URL, so that every worker can load it. */
 export interface FileSystemModule {
   /** Once a process, on the main thread. The result crosses threads: shared buffers, numbers, strings. */
@@ -79,8 +87,8 @@ export interface FileSystemModule {
   remarks(exported: unknown): string[];
   /** Once a session (one VM), on the main thread. */
   openSession(exported: unknown): unknown;
-  /** Once a worker. `released`: to be called when something is given back that requests answered RETRY may wait for. */
-  openWorker(exported: unknown, session: unknown, released: () => void): RawFileSystem;
+  /** Once a worker. */
+  openWorker(exported: unknown, session: unknown, services: Services): RawFileSystem;
   /** Once a process, at its end, when no worker runs any more. */
   closeExport(exported: unknown): void;
   /** Figures for --stats: how many inodes and handles are known. */

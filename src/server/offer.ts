@@ -14,6 +14,8 @@ export interface OfferedPolicy {
   /** The guest asks us for locks, instead of keeping them to itself. */
   readonly posixLocks?: boolean;
   readonly flock?: boolean;
+  /** Mounts on the host below the share become mounts in the guest; absent: they do. */
+  readonly announceSubmounts?: boolean;
 }
 
 /** What we can do, and what the cache policy adds. The guest's readahead is left to it. */
@@ -30,6 +32,8 @@ export function initOffer(policy: OfferedPolicy): InitOffer {
       // A guest that does not open must not leave it to OPEN to truncate.
       (policy.noOpen ? INIT.NO_OPEN_SUPPORT : INIT.ATOMIC_O_TRUNC) |
       (policy.noOpendir ? INIT.NO_OPENDIR_SUPPORT : 0) |
+      INIT.HAS_IOCTL_DIR |
+      (policy.announceSubmounts === false ? 0 : INIT.SUBMOUNTS) |
       (policy.autoInvalidate ? INIT.AUTO_INVAL_DATA : 0) |
       (policy.cacheSymlinks ? INIT.CACHE_SYMLINKS : 0) |
       (policy.writeback ? INIT.WRITEBACK_CACHE : 0) |

@@ -76,7 +76,7 @@ export class Server {
     this.#sockets = sockets;
     this.#log = createLog(options.logLevel);
     this.#exported = module.openExport(options.fileSystem.options);
-    for (const remark of module.remarks(this.#exported)) this.#log.info(remark);
+    for (const remark of module.remarks(this.#exported)) this.#log.warn(remark);
     this.finished = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;

@@ -23,7 +23,8 @@ export async function startServing(data: ServingData): Promise<Serving> {
   const warn = limited(log.warn);
   const module = (await import(data.module)) as FileSystemModule;
   const wakers = new Wakers(data.wakers);
-  const fileSystem = module.openWorker(data.exported, data.session, () => wakers.wake());
+  const services = { warn, released: () => wakers.wake() };
+  const fileSystem = module.openWorker(data.exported, data.session, services);
   const mirror = new MemoryMirror();
   const session = new Int32Array(data.sessionState);
   const gate = new Gate({

@@ -171,6 +171,14 @@ const F_SETFL = 4n;
 export const setNonblocking = (fd: number): number =>
   check(libcFcntl(I(fd), F_SETFL, I(check(libcFcntl(I(fd), F_GETFL, 0n)) | O_NONBLOCK)));
 
+/** The flags of an open file (fcntl(2), F_GETFL). */
+export const statusFlags = (fd: number): number => check(libcFcntl(I(fd), F_GETFL, 0n));
+
+const libcIoctl = bind('ioctl', 3);
+/** ioctl(2): `argument` is an address. */
+export const ioctl = (fd: number, request: number, argument: number): number =>
+  check(libcIoctl(I(fd), I(request), U(argument)));
+
 const libcLseek = bindWide('lseek', 3, 'i64');
 const position = new BigInt64Array(1);
 const positionWords = new Uint32Array(position.buffer);

@@ -53,7 +53,7 @@ export class Attributes {
       handle = this.#context.pinHandle(request, GetattrIn.offsets.fh);
     }
     const result = handle !== 0 ? this.#context.statFd(handles.fd(handle)) : this.#context.statInode(slot);
-    if (result >= 0) this.#context.writeAttrOut(request.scratch, request.reply);
+    if (result >= 0) this.#context.writeAttrOut(request, slot);
     if (handle !== 0) handles.unpin(handle);
     inodes.unpin(slot);
     return result < 0 ? result : ATTR_OUT_BYTES;
@@ -67,7 +67,7 @@ export class Attributes {
     const fd = inodes.fd(slot);
     const mask = StatxIn.sxMask(request.scratch.view, request.body) & STATX_ALL;
     const result = fd < 0 ? fd : this.#context.statFdFor(fd, mask | STATX_BASIC_STATS);
-    if (result >= 0) this.#context.writeStatxOut(request.scratch, request.reply);
+    if (result >= 0) this.#context.writeStatxOut(request, slot);
     inodes.unpin(slot);
     return result < 0 ? result : StatxOut.bytes;
   }
@@ -79,7 +79,7 @@ export class Attributes {
     const fd = inodes.fd(slot);
     let result = fd < 0 ? fd : this.#apply(request, slot, fd);
     if (result >= 0) result = this.#context.statFd(fd);
-    if (result >= 0) this.#context.writeAttrOut(request.scratch, request.reply);
+    if (result >= 0) this.#context.writeAttrOut(request, slot);
     inodes.unpin(slot);
     return result < 0 ? result : ATTR_OUT_BYTES;
   }
@@ -189,13 +189,17 @@ export class Attributes {
     return ((mode >> shift) & mask) === mask;
   }
 
-  /** Everything that the guest has written reaches the disk, of the file system that the inode is on. */
+  /**
+   * Everything that the guest has written reaches the disk: of the file system that the inode is on, or, when the guest
+   * takes all of them for one, of each that it may have written to.
+   */
   syncfs(request: Request): number {
     const { lookups, inodes } = this.#context;
     const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
-    const fd = inodes.mountFd(inodes.device(slot));
-    const result = fd < 0 ? fd : syncfs(fd);
+    const fd = inodes.mounts.fd(inodes.mount(slot));
+    const one = this.#context.announces(request) && fd >= 0;
+    const result = one ? syncfs(fd) : inodes.mounts.forEachFd(syncfs);
     inodes.unpin(slot);
     return result;
   }

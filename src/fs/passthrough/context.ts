@@ -1,5 +1,6 @@
 /** What the operations of one worker share: the tables, the stat buffer, the ways from a name or an inode to a file. */
-import { assert, EMFILE, ENFILE, ESTALE } from '../../core/index.ts';
+import { assert, EMFILE, ENFILE, EOPNOTSUPP, EOVERFLOW, ESTALE } from '../../core/index.ts';
+import { flags as fuseFlags } from '../../fuse/index.ts';
 import {
   AT_EMPTY_PATH,
   AT_SYMLINK_NOFOLLOW,
@@ -9,6 +10,7 @@ import {
   O_CLOEXEC,
   O_DIRECTORY,
   O_NOFOLLOW,
+  O_NONBLOCK,
   O_PATH,
   O_RDONLY,
   openat,
@@ -16,16 +18,23 @@ import {
   RESOLVE_BENEATH,
   RESOLVE_NO_MAGICLINKS,
   RESOLVE_NO_SYMLINKS,
+  S_IFDIR,
+  S_IFMT,
+  S_IFREG,
+  STATX_ALL,
   STATX_BASIC_STATS,
   STATX_CTIME,
+  STATX_MNT_ID,
   statx,
   statxName,
 } from '../../sys/index.ts';
 import type { Request, Scratch } from '../file-system.ts';
+import { canReopen } from './file-handle.ts';
 import type { Handles } from './handles.ts';
 import { type Inodes, ROOT_SLOT } from './inodes.ts';
 import type { Lookups } from './lookups.ts';
 import type { Opened } from './opened.ts';
+import { type InodeFileHandles, MOUNT_FOREIGN, MOUNT_REOPENS } from './mounts.ts';
 
 /** What the guest may keep, in the numbers that replies carry. */
 export interface ReplyPolicy {
@@ -59,6 +68,10 @@ export interface ContextOptions {
   readonly mayActAs: boolean;
   readonly uid: number;
   readonly gid: number;
+  readonly inodeFileHandles: InodeFileHandles;
+  /** Guests are told of mounts; one that does not understand it may run out of inode numbers. */
+  readonly announceSubmounts: boolean;
+  readonly warn: (message: string) => void;
 }
 
 // struct statx, in words (include/uapi/linux/stat.h).
@@ -78,11 +91,19 @@ const RDEV_MAJOR = 32;
 const RDEV_MINOR = 33;
 const DEV_MAJOR = 34;
 const DEV_MINOR = 35;
+const MNT_ID = 36;
+
+/** In struct fuse_attr, in words. */
+const ATTR_FLAGS = 21;
 
 const PROC_FD = new TextEncoder().encode('/proc/self/fd/');
 const ARENA_BYTES = 256 * 1024;
 const STATX_BYTES = 256;
 const STATX_OUT_BYTES = 288;
+/** What tells an inode and its mount, and all that the guest is told of it. */
+const LOOK = STATX_BASIC_STATS | STATX_MNT_ID;
+const { SUBMOUNTS } = fuseFlags.INIT;
+const { SUBMOUNT } = fuseFlags.ATTR;
 
 export class Context {
   readonly inodes: Inodes;
@@ -99,6 +120,9 @@ export class Context {
   readonly #mayActAs: boolean;
   readonly #uid: number;
   readonly #gid: number;
+  readonly #inodeFileHandles: InodeFileHandles;
+  readonly #announceSubmounts: boolean;
+  readonly #warn: (message: string) => void;
   readonly #statAddress: number;
   readonly #stat: number;
   readonly #how: number;
@@ -115,6 +139,9 @@ export class Context {
     this.#mayActAs = options.mayActAs;
     this.#uid = options.uid;
     this.#gid = options.gid;
+    this.#inodeFileHandles = options.inodeFileHandles;
+    this.#announceSubmounts = options.announceSubmounts;
+    this.#warn = options.warn;
     const { arena } = this;
     this.empty = arena.address + arena.reserve(1);
     const dotAt = arena.reserve(2);
@@ -145,14 +172,19 @@ export class Context {
     return this.arena.u32[this.#stat + GID];
   }
 
-  /** Major and minor in 32 bits, as the kernel's dev_t has them. */
+  /** Bytes. */
+  get size(): number {
+    return this.arena.u32[this.#stat + SIZE] + this.arena.u32[this.#stat + SIZE + 1] * 0x1_0000_0000;
+  }
+
+  /** Major and minor in 32 bits, as the kernel's dev_t has them, signed. */
   get #device(): number {
-    return ((this.arena.u32[this.#stat + DEV_MAJOR] << 20) | this.arena.u32[this.#stat + DEV_MINOR]) >>> 0;
+    return (this.arena.u32[this.#stat + DEV_MAJOR] << 20) | this.arena.u32[this.#stat + DEV_MINOR];
   }
 
   /** Looks at an open file. */
   statFd(fd: number): number {
-    return statx(fd, this.empty, AT_EMPTY_PATH, STATX_BASIC_STATS, this.#statAddress);
+    return statx(fd, this.empty, AT_EMPTY_PATH, LOOK, this.#statAddress);
   }
 
   /** Looks at an open file for all that `mask` asks for. */
@@ -169,9 +201,9 @@ export class Context {
   /** The inode behind a directory's name (at `nameAt` of `names`, checked by the gate), pinned and looked at. */
   lookUp(dirFd: number, dirSlot: number, names: Pick<Scratch, 'address'>, nameAt: number): number {
     const { address } = names;
-    const result = statxName(dirFd, address, nameAt, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, this.#statAddress);
+    const result = statxName(dirFd, address, nameAt, AT_SYMLINK_NOFOLLOW, LOOK, this.#statAddress);
     if (result < 0) return result;
-    const known = this.#findLooked();
+    const known = this.#findLooked(dirSlot);
     if (known !== 0) return known;
     const name = address + nameAt;
     if (!this.inodes.mayOpen()) return -ENFILE;
@@ -185,15 +217,12 @@ export class Context {
     return this.#adopt(fd, dirSlot);
   }
 
-  /**
-   * The inode whose name is about to go, pinned and with a descriptor: what gave its own up could not be found again
-   * once it has no name. 0 when it is not known, or when nothing has.
-   */
-  holdNamed(dirFd: number, names: Pick<Scratch, 'address'>, nameAt: number): number {
+  /** The inode whose name is about to go, pinned: without a name it could not be found again by handle. Or 0. */
+  holdNamed(dirFd: number, dirSlot: number, names: Pick<Scratch, 'address'>, nameAt: number): number {
     if (!this.inodes.anyClosed) return 0;
     const { address } = names;
-    const result = statxName(dirFd, address, nameAt, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, this.#statAddress);
-    const slot = result < 0 ? 0 : this.#findLooked();
+    const result = statxName(dirFd, address, nameAt, AT_SYMLINK_NOFOLLOW, LOOK, this.#statAddress);
+    const slot = result < 0 ? 0 : this.#findLooked(dirSlot);
     if (slot !== 0) this.inodes.fd(slot);
     return slot;
   }
@@ -202,40 +231,93 @@ export class Context {
   lookUpOpen(openFd: number, dirSlot: number): number {
     const result = this.statFd(openFd);
     if (result < 0) return result;
-    const known = this.#findLooked();
+    const known = this.#findLooked(dirSlot);
     if (known !== 0) return known;
     const fd = this.reopen(openFd, O_PATH);
     return fd < 0 ? fd : this.#adopt(fd, dirSlot);
   }
 
-  /** The pinned slot of the inode in the stat buffer, or 0. */
-  #findLooked(): number {
+  /** The pinned slot of the inode in the stat buffer, or 0. Most are on the mount of their directory. */
+  #findLooked(dirSlot: number): number {
     const { u32 } = this.arena;
-    const slot = this.inodes.find(this.#device, u32[this.#stat + INO], u32[this.#stat + INO + 1]);
-    if (slot === 0 || !this.inodes.isClosed(slot)) return slot;
+    const { inodes } = this;
+    const { mounts } = inodes;
+    const s = this.#stat;
+    const device = this.#device;
+    const idLo = u32[s + MNT_ID] | 0;
+    const idHi = u32[s + MNT_ID + 1] | 0;
+    const mount = mounts.find(inodes.mount(dirSlot), device, idLo, idHi);
+    if (mount === 0) return 0;
+    const slot = inodes.find(mount, u32[s + INO], u32[s + INO + 1]);
+    if (slot === 0) return 0;
+    const stale = !mounts.is(mount, device, idLo, idHi);
+    if (!stale && !inodes.isClosed(slot)) return slot;
     // Without a descriptor nothing kept the host from giving the inode number to a new file: the handle tells.
-    if (this.inodes.fd(slot) !== -ESTALE) return slot;
-    this.inodes.orphan(slot);
-    this.inodes.unpin(slot);
+    if (!stale && inodes.fd(slot) !== -ESTALE) return slot;
+    if (!stale) inodes.orphan(slot);
+    inodes.unpin(slot);
     return 0;
   }
 
   /** Puts the inode in the stat buffer, with its O_PATH descriptor, in the table. */
   #adopt(fd: number, dirSlot: number): number {
     const { u32 } = this.arena;
+    const { mounts } = this.inodes;
+    const s = this.#stat;
     const device = this.#device;
-    if (device !== this.inodes.device(dirSlot)) {
-      this.inodes.addMount(device, () => this.reopen(fd, O_RDONLY | O_DIRECTORY));
+    const hint = this.inodes.mount(dirSlot);
+    let mount = mounts.findAndHold(hint, device, u32[s + MNT_ID] | 0, u32[s + MNT_ID + 1] | 0);
+    if (mount === 0) mount = this.#addMount(fd, device !== mounts.device(hint));
+    if (mount > 0 && !this.#announceSubmounts && !mounts.canShow(mount, u32[s + INO + 1])) {
+      this.#warn(
+        `device ${u32[s + DEV_MAJOR]}:${u32[s + DEV_MINOR]} has inode numbers that cannot be told from others' ` +
+          'in 64 bits: guests get EOVERFLOW. Serve with --announce-submounts.',
+      );
+      mounts.release(mount);
+      mount = -EOVERFLOW;
     }
-    return this.inodes.insert(device, u32[this.#stat + INO], u32[this.#stat + INO + 1], this.mode, fd);
+    if (mount < 0) {
+      close(fd);
+      return mount;
+    }
+    const slot = this.inodes.insert(mount, u32[s + INO], u32[s + INO + 1], this.mode, fd);
+    mounts.release(mount);
+    return slot;
+  }
+
+  /** Adds the mount of the inode in the stat buffer, open (O_PATH) as `fd`, and holds it. Its index, or an errno. */
+  #addMount(fd: number, otherDevice: boolean): number {
+    const { u32 } = this.arena;
+    const s = this.#stat;
+    const type = this.mode & S_IFMT;
+    const isDirectory = type === S_IFDIR;
+    // A file may be a mount as well; to open a device or a FIFO would do something.
+    const opens = isDirectory || type === S_IFREG;
+    const mountFd = opens ? this.reopen(fd, O_RDONLY | O_NONBLOCK | (isDirectory ? O_DIRECTORY : 0)) : -1;
+    const reopens = this.#inodeFileHandles !== 'never' && mountFd >= 0 && canReopen(mountFd);
+    const where = `the mount ${u32[s + MNT_ID]} on device ${u32[s + DEV_MAJOR]}:${u32[s + DEV_MINOR]}`;
+    if (!reopens && this.#inodeFileHandles === 'mandatory') {
+      this.#warn(`${where} has no file handles, which --inode-file-handles=mandatory asks for: it is not served`);
+      if (mountFd >= 0) close(mountFd);
+      return -EOPNOTSUPP;
+    }
+    const flagBits = (reopens ? MOUNT_REOPENS : 0) | (!isDirectory && otherDevice ? MOUNT_FOREIGN : 0);
+    const { mounts } = this.inodes;
+    const added = mounts.add(this.#device, u32[s + MNT_ID] | 0, u32[s + MNT_ID + 1] | 0, mountFd, flagBits);
+    if (added !== 0) return added;
+    this.#warn(`${where} cannot be served: there are 4096 others that guests know`);
+    return -ENFILE;
   }
 
   /** Puts the shared directory itself in the table, first of all, and known for good. */
-  adoptRoot(fd: number, mountFd: number): void {
+  adoptRoot(fd: number, mountFd: number, reopens: boolean): void {
     const { u32 } = this.arena;
-    const device = this.#device;
-    this.inodes.addMount(device, () => mountFd);
-    const slot = this.inodes.insert(device, u32[this.#stat + INO], u32[this.#stat + INO + 1], this.mode, fd);
+    const { mounts } = this.inodes;
+    const s = this.#stat;
+    mounts.setOwnDevice(this.#device);
+    const flagBits = reopens ? MOUNT_REOPENS : 0;
+    const mount = mounts.add(this.#device, u32[s + MNT_ID] | 0, u32[s + MNT_ID + 1] | 0, mountFd, flagBits);
+    const slot = this.inodes.insert(mount, u32[s + INO], u32[s + INO + 1], this.mode, fd);
     assert(slot === ROOT_SLOT, 'the root is not the first inode');
     this.inodes.pinToSession(slot);
   }
@@ -316,33 +398,44 @@ export class Context {
     if (this.#mayActAs && (uid !== this.#uid || gid !== this.#gid)) actAs(this.#uid, this.#gid);
   }
 
-  /** Writes fuse_attr_out (104 bytes) from the stat buffer at byte `at`. */
-  writeAttrOut(scratch: Scratch, at: number): void {
+  /** Whether the guest of a request makes a mount of its own of a mount on the host. */
+  announces(request: Request): boolean {
+    return (request.agreed & SUBMOUNTS) !== 0;
+  }
+
+  /** Writes fuse_attr_out (104 bytes), for a slot whose inode is in the stat buffer, as the reply. */
+  writeAttrOut(request: Request, slot: number): void {
     const ttl = this.policy.attributeTtlMs;
-    const { u32 } = scratch;
+    const { u32 } = request.scratch;
+    const at = request.reply;
     const w = at >> 2;
     u32[w] = ttl / 1000;
     u32[w + 1] = 0;
     u32[w + 2] = (ttl % 1000) * 1e6;
     u32[w + 3] = 0;
-    this.#writeAttr(u32, w + 4);
+    this.#writeAttr(request, slot, w + 4);
   }
 
-  /** Writes fuse_statx_out (288 bytes) from the stat buffer at byte `at`: fuse_statx is struct statx up to its dev. */
-  writeStatxOut(scratch: Scratch, at: number): void {
+  /**
+   * Writes fuse_statx_out (288 bytes) likewise: fuse_statx is struct statx up to the numbers of the device, which are
+   * the host's own business. The id of the mount is not in it: the guest's kernel has its own.
+   */
+  writeStatxOut(request: Request, slot: number): void {
     const ttl = this.policy.attributeTtlMs;
-    const { u32 } = scratch;
-    const w = at >> 2;
+    const { u32 } = request.scratch;
+    const w = request.reply >> 2;
     for (let i = 0; i < STATX_OUT_BYTES / 4; i += 1) u32[w + i] = 0;
     u32[w] = ttl / 1000;
     u32[w + 2] = (ttl % 1000) * 1e6;
-    for (let i = 0; i <= DEV_MINOR; i += 1) u32[w + 8 + i] = this.arena.u32[this.#stat + i];
+    for (let i = 0; i < DEV_MAJOR; i += 1) u32[w + 8 + i] = this.arena.u32[this.#stat + i];
+    u32[w + 8] &= STATX_ALL;
+    this.inodes.mounts.showInode(this.inodes.mount(slot), this.announces(request), u32, w + 8 + INO);
   }
 
-  /** Writes fuse_entry_out (128 bytes) for a slot whose inode is in the stat buffer at byte `at`. */
-  writeEntryOut(scratch: Scratch, at: number, slot: number): void {
+  /** Writes fuse_entry_out (128 bytes) for a slot found in `dir`, whose inode is in the stat buffer, at byte `at`. */
+  writeEntryOut(request: Request, at: number, slot: number, dir: number): void {
     const { entryTtlMs, attributeTtlMs } = this.policy;
-    const { u32 } = scratch;
+    const { u32 } = request.scratch;
     const w = at >> 2;
     u32[w] = slot;
     u32[w + 1] = this.inodes.generation(slot);
@@ -355,7 +448,10 @@ export class Context {
     u32[w + 7] = 0;
     u32[w + 8] = (entryTtlMs % 1000) * 1e6;
     u32[w + 9] = (attributeTtlMs % 1000) * 1e6;
-    this.#writeAttr(u32, w + 10);
+    this.#writeAttr(request, slot, w + 10);
+    if (this.inodes.mount(slot) === this.inodes.mount(dir)) return;
+    // The guest can make a mount of a directory only; a file it takes for one of the directory's own.
+    if (this.announces(request) && (this.mode & S_IFMT) === S_IFDIR) u32[w + 10 + ATTR_FLAGS] |= SUBMOUNT;
   }
 
   /** Writes the fuse_entry_out that says: no such name, and that may be remembered. */
@@ -369,7 +465,8 @@ export class Context {
   }
 
   /** struct fuse_attr, 22 words, in the order of the kernel's header. */
-  #writeAttr(u32: Uint32Array, w: number): void {
+  #writeAttr(request: Request, slot: number, w: number): void {
+    const { u32 } = request.scratch;
     const from = this.arena.u32;
     const s = this.#stat;
     u32[w] = from[s + INO];
@@ -395,6 +492,7 @@ export class Context {
     // new_encode_dev, include/linux/kdev_t.h.
     u32[w + 19] = (minor & 0xff) | (from[s + RDEV_MAJOR] << 8) | ((minor & ~0xff) << 12);
     u32[w + 20] = from[s + BLKSIZE];
-    u32[w + 21] = 0;
+    u32[w + ATTR_FLAGS] = 0;
+    this.inodes.mounts.showInode(this.inodes.mount(slot), this.announces(request), u32, w);
   }
 }

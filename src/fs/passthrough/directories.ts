@@ -103,7 +103,10 @@ export class Directories {
 
   /** Appends the host's entries to the reply, of which `from` bytes are done. The new length. */
   #convert(request: Request, fd: number, dir: number, plus: boolean, got: number, from: number, room: number): number {
-    const { view, u8 } = this.#context.arena;
+    const { arena, inodes } = this.#context;
+    const { view, u8 } = arena;
+    const mount = inodes.mount(dir);
+    const announces = this.#context.announces(request);
     const end = this.#dents + got;
     let done = from;
     let last = 0;
@@ -111,6 +114,7 @@ export class Directories {
       const nameAt = at + D_NAME;
       let nameEnd = nameAt;
       while (u8[nameEnd] !== 0) nameEnd += 1;
+      inodes.mounts.showInode(mount, announces, arena.u32, at >> 2);
       const bytes = this.#encode(request, plus, at, nameEnd - nameAt, done, room - done);
       if (bytes === 0) {
         this.#full = true;
@@ -162,7 +166,7 @@ export class Directories {
     const context = this.#context;
     const slot = context.lookUp(fd, dir, context.arena, nameAt);
     if (slot < 0) return;
-    context.writeEntryOut(request.scratch, request.reply + done, slot);
+    context.writeEntryOut(request, request.reply + done, slot, dir);
     context.lookups.add(slot);
   }
 }

@@ -27,6 +27,7 @@ import {
   O_APPEND,
   O_CLOEXEC,
   O_CREAT,
+  O_DIRECT,
   O_DIRECTORY,
   O_DSYNC,
   O_EXCL,
@@ -45,10 +46,13 @@ import {
   S_IFDIR,
   S_IFREG,
   seekPosition,
+  statusFlags,
 } from '../../sys/index.ts';
 import type { Request } from '../file-system.ts';
 import type { Context } from './context.ts';
+import { HANDLE_APPEND } from './handles.ts';
 import { OpenFile } from './open-file.ts';
+import { bytesBeforeEnd, openFile } from './open-flags.ts';
 import { Vectors } from './vectors.ts';
 
 const OPEN_OUT_BYTES = 16;
@@ -74,13 +78,16 @@ export class Files {
   /** Where COPY_FILE_RANGE copies to. */
   readonly #target: OpenFile;
   readonly #readonly: boolean;
+  /** Flags of a guest's open that are passed on: OPEN_FLAGS and what the user allows. */
+  readonly #openFlags: number;
 
-  constructor(context: Context, readonly: boolean) {
+  constructor(context: Context, readonly: boolean, openFlags: number) {
     this.#context = context;
     this.#vectors = new Vectors(context.arena);
     this.#file = new OpenFile(context);
     this.#target = new OpenFile(context);
     this.#readonly = readonly;
+    this.#openFlags = OPEN_FLAGS | openFlags;
   }
 
   open(request: Request): number {
@@ -108,17 +115,18 @@ export class Files {
     if (this.#readonly && (guestFlags & (O_ACCMODE | O_TRUNC)) !== O_RDONLY) return -EROFS;
     const inodeFd = context.inodes.fd(slot);
     if (inodeFd < 0) return inodeFd;
-    const fd = context.reopen(inodeFd, this.#hostFlags(guestFlags));
-    return fd < 0 ? fd : this.#replyOpen(request, fd, slot, out);
+    const fd = openFile(context, inodeFd, this.#hostFlags(guestFlags), guestFlags);
+    return fd < 0 ? fd : this.#replyOpen(request, fd, slot, guestFlags, out);
   }
 
   /** How the host opens what the guest opens. A page that is written in part is read first, in writeback. */
   #hostFlags(guestFlags: number): number {
     const both = this.#context.policy.writeback && (guestFlags & O_ACCMODE) === O_WRONLY;
-    return both ? (guestFlags & OPEN_FLAGS & ~O_ACCMODE) | O_RDWR : guestFlags & OPEN_FLAGS;
+    const flagBits = guestFlags & this.#openFlags;
+    return both ? (flagBits & ~O_ACCMODE) | O_RDWR : flagBits;
   }
 
-  #replyOpen(request: Request, fd: number, slot: number, out: number): number {
+  #replyOpen(request: Request, fd: number, slot: number, guestFlags: number, out: number): number {
     const context = this.#context;
     const { fileFlags, keepUnchanged } = context.policy;
     if (this.#isOpenless(request)) {
@@ -127,7 +135,7 @@ export class Files {
       return OPEN_OUT_BYTES;
     }
     const keep = keepUnchanged && context.isAsBefore(slot, fd) ? flags.FOPEN.KEEP_CACHE : 0;
-    const handle = context.handles.add(fd, 0);
+    const handle = context.handles.add(fd, (guestFlags & O_APPEND) !== 0 ? HANDLE_APPEND : 0);
     if (handle === 0) return -ENFILE;
     context.writeOpenOut(request.scratch, out, handle, fileFlags | keep);
     return OPEN_OUT_BYTES;
@@ -157,10 +165,10 @@ export class Files {
     // Somebody else created it meanwhile. It may be anything, so it is opened as any known inode is.
     const exists = fd === -EEXIST && (guestFlags & O_EXCL) === 0;
     if (fd < 0 && !exists) return fd === -EMFILE ? -ENFILE : fd;
-    if (!exists) return this.#replyCreated(request, fd, dir);
+    if (!exists) return this.#replyCreated(request, fd, dir, guestFlags);
     const slot = context.lookUp(dirFd, dir, request.scratch, request.name);
     if (slot < 0) return slot;
-    context.writeEntryOut(request.scratch, request.reply, slot);
+    context.writeEntryOut(request, request.reply, slot, dir);
     return this.#replyOpened(slot, this.#open(request, slot, guestFlags, request.reply + ENTRY_OUT_BYTES));
   }
 
@@ -184,19 +192,19 @@ export class Files {
     context.actAsGuest(request.uid, request.gid);
     const fd = openat(dirFd, context.dot, hostFlags, CreateIn.mode(view, request.body) & 0o7777);
     context.actAsSelf(request.uid, request.gid);
-    return fd < 0 ? fd : this.#replyCreated(request, fd, dir);
+    return fd < 0 ? fd : this.#replyCreated(request, fd, dir, guestFlags);
   }
 
   /** The entry and the handle of a file that was created just now as `fd`. */
-  #replyCreated(request: Request, fd: number, dir: number): number {
+  #replyCreated(request: Request, fd: number, dir: number, guestFlags: number): number {
     const context = this.#context;
     const slot = context.lookUpOpen(fd, dir);
     if (slot < 0) {
       close(fd);
       return slot;
     }
-    context.writeEntryOut(request.scratch, request.reply, slot);
-    return this.#replyOpened(slot, this.#replyOpen(request, fd, slot, request.reply + ENTRY_OUT_BYTES));
+    context.writeEntryOut(request, request.reply, slot, dir);
+    return this.#replyOpened(slot, this.#replyOpen(request, fd, slot, guestFlags, request.reply + ENTRY_OUT_BYTES));
   }
 
   /** Counts the inode of a created file as given, unless its handle could not be. */
@@ -264,13 +272,35 @@ export class Files {
     const appends = (WriteIn.flags(view, body) & O_APPEND) !== 0;
     const cached = (WriteIn.writeFlags(view, body) & flags.WRITE_IN.CACHE) !== 0;
     const fd = this.#acquire(request, WriteIn.offsets.fh, O_RDWR);
+    const special = cached && (this.#file.mayAppend || this.#openFlags !== OPEN_FLAGS);
     const direction = appends && !cached ? APPEND : WRITE;
-    const done = fd < 0 ? fd : this.#transfer(request, fd, request.dataBytes, direction);
+    const done =
+      fd < 0 ? fd : special ? this.#writePages(request, fd) : this.#transfer(request, fd, request.dataBytes, direction);
     this.#file.release();
     if (done < 0) return done;
     WriteOut.set.size(view, request.reply, done);
     view.setUint32(request.reply + 4, 0, true);
     return WriteOut.bytes;
+  }
+
+  /**
+   * Pages of the guest's cache, through a handle whose descriptor may be one that appends (an append-only file) or that
+   * takes whole blocks only (O_DIRECT, and the last page of a file is none).
+   */
+  #writePages(request: Request, fd: number): number {
+    const hostFlags = statusFlags(fd);
+    const appends = (hostFlags & O_APPEND) !== 0;
+    const plain = (hostFlags & O_DIRECT) === 0 ? fd : this.#context.reopen(fd, O_WRONLY | (hostFlags & O_APPEND));
+    if (plain < 0) return plain;
+    const skip = appends ? bytesBeforeEnd(this.#context, request, plain) : 0;
+    let done = skip;
+    if (skip >= 0 && skip < request.dataBytes) {
+      request.dataFrom += skip;
+      done = this.#transfer(request, plain, request.dataBytes - skip, appends ? APPEND : WRITE);
+      if (done >= 0) done += skip;
+    }
+    if (plain !== fd) close(plain);
+    return done;
   }
 
   /** Moves file data between the file and guest memory; READ and WRITE have their offset at the same place. */

@@ -19,6 +19,8 @@ const GENERATION_MASK = 0x1fffff;
 
 /** A directory: READDIR and friends take it, READ and WRITE do not. */
 export const HANDLE_DIRECTORY = 1;
+/** Opened with O_APPEND. The descriptor appends only where the host allows nothing else (chattr +a). */
+export const HANDLE_APPEND = 2;
 
 export interface SharedHandles {
   readonly control: SharedArrayBuffer;

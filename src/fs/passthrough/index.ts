@@ -2,17 +2,20 @@
  * The file system that shares a host directory. Every file is reached through descriptors: names are single components,
  * resolved beneath an open directory without following anything, so no name from a guest can lead out.
  */
-import { ENOSYS, EROFS, UserError } from '../../core/index.ts';
+import { ENOSYS, EROFS, errnoName, UserError } from '../../core/index.ts';
 import { flags } from '../../fuse/index.ts';
 import {
   allowActingAs,
+  CAP_DAC_READ_SEARCH,
   close,
   coldString,
   CAP_DAC_OVERRIDE,
   descriptorLimit,
   hasCapability,
   O_CLOEXEC,
+  O_DIRECT,
   O_DIRECTORY,
+  O_NOATIME,
   O_PATH,
   O_RDONLY,
   openat,
@@ -21,7 +24,7 @@ import {
   umask,
   AT_FDCWD,
 } from '../../sys/index.ts';
-import type { Handler, RawFileSystem } from '../file-system.ts';
+import type { Handler, RawFileSystem, Services } from '../file-system.ts';
 import { Attributes } from './attributes.ts';
 import { Context, type ReplyPolicy } from './context.ts';
 import { Directories } from './directories.ts';
@@ -30,15 +33,19 @@ import { Files } from './files.ts';
 import { Handles, type SharedHandles } from './handles.ts';
 import { sharedFileSystems } from './host-mounts.ts';
 import { Inodes, type SharedInodes } from './inodes.ts';
+import { Ioctls } from './ioctl.ts';
 import { LockOperations } from './lock-operations.ts';
 import { Locks, type SharedLocks } from './locks.ts';
 import { Lookups, type SharedLookups } from './lookups.ts';
+import type { InodeFileHandles } from './mounts.ts';
 import { Names } from './names.ts';
 import { Opened } from './opened.ts';
 import { Xattrs } from './xattrs.ts';
 
 /** Where workers load this module from. */
 export const moduleUrl = import.meta.url;
+
+export type { InodeFileHandles } from './mounts.ts';
 
 export interface PassthroughOptions {
   readonly sharedDir: string;
@@ -58,6 +65,16 @@ export interface PassthroughOptions {
   readonly cacheDirectories: boolean;
   readonly noOpen: boolean;
   readonly noOpendir: boolean;
+  /** Guests are told of mounts below the share (the offer at INIT is the caller's); default true. */
+  readonly announceSubmounts?: boolean;
+  /** Default `prefer`. */
+  readonly inodeFileHandles?: InodeFileHandles;
+  /** RLIMIT_NOFILE of the process, soft and hard. 0 leaves both as they are; absent: soft as hard. */
+  readonly rlimitNofile?: number;
+  /** O_NOATIME of the guest is passed on; default false. */
+  readonly preserveNoatime?: boolean;
+  /** O_DIRECT of the guest is passed on; default false. */
+  readonly allowDirectIo?: boolean;
 }
 
 export interface PassthroughExport {
@@ -68,8 +85,12 @@ export interface PassthroughExport {
   readonly posixLocks: boolean;
   readonly flock: boolean;
   readonly procFd: number;
-  /** Whether inodes can give their descriptors up and be reopened by handle. */
+  /** Whether inodes of the share's own mount can give their descriptors up and be reopened by handle. */
   readonly reopens: boolean;
+  readonly announceSubmounts: boolean;
+  readonly inodeFileHandles: InodeFileHandles;
+  /** Flags of a guest's open, more than always, that are passed on to the host. */
+  readonly openFlags: number;
 }
 
 export interface PassthroughSession {
@@ -101,15 +122,24 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
       cause: error,
     });
   }
+  const { announceSubmounts = true, inodeFileHandles = 'prefer' } = options;
+  const reopens = inodeFileHandles !== 'never' && canReopen(mountFd);
+  if (inodeFileHandles === 'mandatory' && !reopens) {
+    close(mountFd);
+    close(rootFd);
+    throw new UserError(
+      `--inode-file-handles=mandatory: files of ${sharedDir} cannot be opened by handle. ${whyNoHandles()} ` +
+        'Or use --inode-file-handles=prefer.',
+    );
+  }
   const procFd = openDirectory('/proc/self/fd', O_PATH);
   umask(0);
-  const { hard } = descriptorLimit();
-  setDescriptorLimit(hard, hard);
+  const limit = limitDescriptors(options.rlimitNofile);
   // Half for inodes, half for open files; the soft bound on inodes holds where they can be reopened.
-  const maxDescriptors = Math.max(128, hard - RESERVED_DESCRIPTORS);
+  const maxDescriptors = Math.max(128, limit - RESERVED_DESCRIPTORS);
   const shared = Inodes.create(Math.floor(maxDescriptors / 2), maxDescriptors);
   const inodes = new Inodes(shared);
-  addRoot(inodes, rootFd, mountFd);
+  addRoot(inodes, rootFd, mountFd, reopens);
   const { local, stamping } = sharedFileSystems(rootFd, sharedDir);
   const policy = {
     entryTtlMs: options.entryTtlMs,
@@ -135,11 +165,35 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
     posixLocks: options.posixLocks === true,
     flock: options.flock === true,
     procFd,
-    reopens: canReopen(mountFd),
+    reopens,
+    announceSubmounts,
+    inodeFileHandles,
+    openFlags: (options.preserveNoatime === true ? O_NOATIME : 0) | (options.allowDirectIo === true ? O_DIRECT : 0),
   };
 }
 
-function addRoot(inodes: Inodes, rootFd: number, mountFd: number): void {
+/** What to do about files that cannot be opened by handle. */
+function whyNoHandles(): string {
+  return hasCapability(CAP_DAC_READ_SEARCH)
+    ? 'Its file system has no handles, or ones that are too long.'
+    : 'That takes CAP_DAC_READ_SEARCH, which this process has not: run it as root, or give it that capability.';
+}
+
+/** Sets how many descriptors the process may have, and gives their number. Throws UserError. */
+function limitDescriptors(wanted: number | undefined): number {
+  const { soft, hard } = descriptorLimit();
+  if (wanted === 0) return soft;
+  const limit = wanted ?? hard;
+  const result = setDescriptorLimit(limit, limit);
+  if (result >= 0) return limit;
+  if (wanted === undefined) return soft;
+  throw new UserError(
+    `--rlimit-nofile ${wanted}: ${errnoName(result)}. The hard limit is ${hard}; more takes CAP_SYS_RESOURCE, and ` +
+      'the system has a limit of its own in /proc/sys/fs/nr_open.',
+  );
+}
+
+function addRoot(inodes: Inodes, rootFd: number, mountFd: number, reopens: boolean): void {
   const looker = new Context({
     inodes,
     lookups: new Lookups(Lookups.create(2), inodes),
@@ -161,16 +215,19 @@ function addRoot(inodes: Inodes, rootFd: number, mountFd: number): void {
     mayActAs: false,
     uid: 0,
     gid: 0,
+    inodeFileHandles: 'never',
+    announceSubmounts: true,
+    warn: () => undefined,
   });
   SysError.check(looker.statFd(rootFd), 'statx', 'the shared directory');
-  looker.adoptRoot(rootFd, mountFd);
+  looker.adoptRoot(rootFd, mountFd, reopens);
 }
 
 export function remarks(exported: PassthroughExport): string[] {
-  if (exported.reopens) return [];
+  if (exported.reopens || exported.inodeFileHandles === 'never') return [];
   return [
-    'files cannot be opened by handle (for want of CAP_DAC_READ_SEARCH or of handles): every file that ' +
-      `a guest knows keeps a descriptor, of which there are ${descriptorLimit().hard}. Raise the limit: ulimit -Hn.`,
+    `the shared files cannot be opened by handle. ${whyNoHandles()} Until then every file that a guest knows keeps ` +
+      `one of ${descriptorLimit().soft} descriptors, and guests get ENFILE when there are none left.`,
   ];
 }
 
@@ -186,9 +243,11 @@ export function openSession(): PassthroughSession {
 export function openWorker(
   exported: PassthroughExport,
   session: PassthroughSession,
-  released: () => void = () => undefined,
+  services: Services = { warn: () => undefined, released: () => undefined },
 ): RawFileSystem {
-  const inodes = new Inodes(exported.inodes);
+  const { warn, released } = services;
+  const { inodeFileHandles, announceSubmounts } = exported;
+  const inodes = new Inodes(exported.inodes, (max) => warn(`${max} ${fullTable(exported)}`));
   const lookups = new Lookups(session.lookups, inodes);
   const handles = new Handles(session.handles, inodes);
   const locks = new Locks(session.locks, inodes);
@@ -202,6 +261,9 @@ export function openWorker(
     mayActAs: allowActingAs(),
     uid: process.geteuid?.() ?? 0,
     gid: process.getegid?.() ?? 0,
+    inodeFileHandles,
+    announceSubmounts,
+    warn,
   });
   const handlers = handlersOf(context, exported);
   return {
@@ -218,11 +280,25 @@ export function openWorker(
   };
 }
 
-function handlersOf(context: Context, { readonly, xattr }: PassthroughExport): RawFileSystem['handlers'] {
+/** What the log says, once, after the number of descriptors that there are. */
+function fullTable({ reopens, inodeFileHandles }: PassthroughExport): string {
+  const cure = reopens
+    ? ''
+    : ` Files that are known need not keep theirs with ${
+        inodeFileHandles === 'never' ? '--inode-file-handles=prefer' : 'file handles, which are not to be had here'
+      }.`;
+  return (
+    'descriptors for known and open files are in use: guests get ENFILE until they close or forget some.' +
+    `${cure} There are more with a higher --rlimit-nofile.`
+  );
+}
+
+function handlersOf(context: Context, { readonly, xattr, openFlags }: PassthroughExport): RawFileSystem['handlers'] {
   const names = new Names(context);
   const attributes = new Attributes(context, readonly);
-  const files = new Files(context, readonly);
+  const files = new Files(context, readonly, openFlags);
   const directories = new Directories(context);
+  const ioctls = new Ioctls(context, readonly);
   const changing = (handler: Handler): Handler => (readonly ? () => -EROFS : handler);
   const make = changing((request) => names.make(request));
   return {
@@ -257,6 +333,7 @@ function handlersOf(context: Context, { readonly, xattr }: PassthroughExport): R
     FSYNCDIR: (request) => files.fsyncdir(request),
     FALLOCATE: changing((request) => files.fallocate(request)),
     LSEEK: (request) => files.lseek(request),
+    IOCTL: (request) => ioctls.ioctl(request),
     OPENDIR: (request) => directories.opendir(request),
     READDIR: (request) => directories.readdir(request),
     READDIRPLUS: (request) => directories.readdirplus(request),
@@ -302,14 +379,15 @@ export function closeExport(exported: PassthroughExport): void {
   close(exported.procFd);
 }
 
-/** What is known and open now. The root counts as an inode. */
+/** What is known and open now. The root counts as an inode, and its mount as a mount. */
 export function gauges(exported: PassthroughExport, sessions: readonly PassthroughSession[]): Record<string, number> {
   const inodes = new Inodes(exported.inodes);
   const handles = sessions
     .map((session) => new Handles(session.handles, inodes).open)
     .reduce((sum, open) => sum + open, 0);
-  const known = { inodes: inodes.known, inodeDescriptors: inodes.open, handles };
-  if (!exported.posixLocks) return known;
+  const { known, open, mounts } = inodes;
+  const gauged = { inodes: known, inodeDescriptors: open, mounts: mounts.count, handles };
+  if (!exported.posixLocks) return gauged;
   const owners = sessions.map((session) => new Locks(session.locks, inodes).owners);
-  return { ...known, lockOwners: owners.reduce((sum, each) => sum + each, 0) };
+  return { ...gauged, lockOwners: owners.reduce((sum, each) => sum + each, 0) };
 }

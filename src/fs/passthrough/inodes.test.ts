@@ -11,6 +11,7 @@ import { AT_FDCWD, coldString, O_PATH, O_RDONLY, openat } from '../../sys/index.
 import { canReopen } from './file-handle.ts';
 import { Inodes, ROOT_SLOT } from './inodes.ts';
 import { Lookups } from './lookups.ts';
+import { MOUNT_REOPENS } from './mounts.ts';
 
 // A worker that ends while TurboFan compiles its FFI calls in the background crashes Node (see `park` in src/server).
 setFlagsFromString('--no-concurrent-recompilation');
@@ -29,10 +30,10 @@ const openPath = (path: string): number => openat(AT_FDCWD, coldString(path), O_
 /** A table whose root is the folder, as the export makes it. */
 function newTable(maxOpen = 10_000): Inodes {
   const inodes = new Inodes(Inodes.create(maxOpen, 2 * maxOpen, 1 << 16));
+  assert.equal(inodes.mounts.add(1, 1, 0, openat(AT_FDCWD, coldString(folder), O_RDONLY, 0), MOUNT_REOPENS), 1);
   const root = inodes.insert(1, 1, 0, 0o040000, openPath(folder));
   assert.equal(root, ROOT_SLOT);
   inodes.pinToSession(root);
-  inodes.addMount(1, () => openat(AT_FDCWD, coldString(folder), O_RDONLY, 0));
   return inodes;
 }
 

@@ -1,16 +1,17 @@
 /**
  * The inodes of an export: one slot and at most one descriptor for a host inode, however many guests know it.
  *
- * Everything is in shared memory, for any number of workers: 13 words a slot, found by (device, inode) through a linear
+ * Everything is in shared memory, for any number of workers: 13 words a slot, found by (mount, inode) through a linear
  * hash table that grows a bucket at a time, so that no request ever pays for a rehash. With the bucket (4 bytes) and a
  * session's lookup count (8 bytes) a known inode costs 64 bytes besides its descriptor.
  *
  * A slot lives while a session knows it or a request works on it (a pin). Descriptors are bounded: beyond `maxOpen` an
  * inode that no request works on gives its descriptor up for a file handle, where the host lets us reopen by handle.
  */
-import { assert, EMFILE, ENFILE, ESTALE, type Fd, lock, tryLock, unlock } from '../../core/index.ts';
+import { assert, EMFILE, ENFILE, lock, tryLock, unlock } from '../../core/index.ts';
 import { close } from '../../sys/index.ts';
 import { HANDLE_WORDS, openByHandle, takeHandle } from './file-handle.ts';
+import { Mounts, type SharedMounts } from './mounts.ts';
 import { SLOT_STATE_WORDS, Slots } from './slots.ts';
 
 // A record. REFS counts sessions that know the inode in its high half and pins in its low half.
@@ -18,7 +19,8 @@ const REFS = 0;
 /** Generation above bit 4, file type (mode >> 12) below. */
 const TAG = 1;
 const FD = 2;
-const DEV = 3;
+/** Index in the table of mounts; its complement when the slot is no longer in the hash table. */
+const MOUNT = 3;
 const INO_LO = 4;
 const INO_HI = 5;
 const LINK = 6;
@@ -29,8 +31,6 @@ const RECORD_WORDS = HANDLE_TAG + HANDLE_WORDS;
 const PIN = 1;
 const SESSION = 0x10000;
 const PINS_MASK = 0xffff;
-/** In DEV: no longer in the hash table. No device has this number. */
-const ORPHAN = -1;
 /** In FD, beside the descriptor: it is open for reading, not O_PATH any more. */
 const READABLE = 1 << 30;
 const CLOSED = -1;
@@ -41,7 +41,6 @@ const GENERATION_MASK = 0x1fffff;
 
 const STRIPES = 256;
 const FIRST_BUCKETS = 1024;
-const MOUNTS = 256;
 
 // Control words.
 const BUCKETS = 0;
@@ -50,15 +49,13 @@ const KNOWN = 2;
 const OPEN = 3;
 const CLOCK_HAND = 4;
 const MAX_OPEN = 5;
-const MOUNT_LOCK = 6;
-const MOUNT_COUNT = 7;
-const HANDLES = 8;
-const MAX_DESCRIPTORS = 9;
-const SLOT_STATE = 10;
+const HANDLES = 6;
+const MAX_DESCRIPTORS = 7;
+/** 1 once the user has been told that there are no descriptors left. */
+const TOLD = 8;
+const SLOT_STATE = 9;
 const STRIPE_LOCKS = SLOT_STATE + SLOT_STATE_WORDS;
-const MOUNT_DEVS = STRIPE_LOCKS + STRIPES;
-const MOUNT_FDS = MOUNT_DEVS + MOUNTS;
-const CONTROL_WORDS = MOUNT_FDS + MOUNTS;
+const CONTROL_WORDS = STRIPE_LOCKS + STRIPES;
 
 export const ROOT_SLOT = 1;
 /** Sixteen million inodes of address space; memory is used as slots are. */
@@ -69,6 +66,7 @@ export interface SharedInodes {
   readonly control: SharedArrayBuffer;
   readonly records: SharedArrayBuffer;
   readonly buckets: SharedArrayBuffer;
+  readonly mounts: SharedMounts;
 }
 
 export class Inodes {
@@ -76,8 +74,13 @@ export class Inodes {
   readonly #records: Int32Array;
   readonly #buckets: Int32Array;
   readonly #slots: Slots;
+  readonly mounts: Mounts;
+  readonly #whenFull: (maxDescriptors: number) => void;
 
-  constructor(shared: SharedInodes) {
+  /** `whenFull` is told, once for all workers, when there are no descriptors left and some are wanted. */
+  constructor(shared: SharedInodes, whenFull: (maxDescriptors: number) => void = () => undefined) {
+    this.#whenFull = whenFull;
+    this.mounts = new Mounts(shared.mounts);
     this.#control = new Int32Array(shared.control);
     this.#records = new Int32Array(shared.records);
     this.#buckets = new Int32Array(shared.buckets);
@@ -99,6 +102,7 @@ export class Inodes {
       control: new SharedArrayBuffer(CONTROL_WORDS * 4),
       records: new SharedArrayBuffer(capacity * RECORD_WORDS * 4),
       buckets: new SharedArrayBuffer(capacity * 4),
+      mounts: Mounts.create(),
     };
     const control = new Int32Array(shared.control);
     control[BUCKETS] = FIRST_BUCKETS;
@@ -122,7 +126,9 @@ export class Inodes {
    * process keeps what it needs: a guest that opens all it can must not keep another VM from connecting.
    */
   mayOpen(): boolean {
-    return this.#hasRoom() || (this.closeSome() > 0 && this.#hasRoom());
+    if (this.#hasRoom() || (this.closeSome() > 0 && this.#hasRoom())) return true;
+    if (Atomics.exchange(this.#control, TOLD, 1) === 0) this.#whenFull(this.#control[MAX_DESCRIPTORS]);
+    return false;
   }
 
   #hasRoom(): boolean {
@@ -150,8 +156,10 @@ export class Inodes {
     return this.#records[slot * RECORD_WORDS + TAG] & 15;
   }
 
-  device(slot: number): number {
-    return this.#records[slot * RECORD_WORDS + DEV] >>> 0;
+  /** The mount of a pinned slot: its index in `mounts`, held by the slot. */
+  mount(slot: number): number {
+    const mount = this.#records[slot * RECORD_WORDS + MOUNT];
+    return mount < 0 ? ~mount : mount;
   }
 
   /** Pins a slot if it is alive with this generation. A pinned slot keeps its inode, and its descriptor once got. */
@@ -192,20 +200,21 @@ export class Inodes {
   }
 
   /** The slot of a host inode, pinned, or 0 when it is not known. */
-  find(dev: number, inoLo: number, inoHi: number): number {
-    const hash = hashOf(dev, inoLo, inoHi);
+  find(mount: number, inoLo: number, inoHi: number): number {
+    const hash = hashOf(mount, inoLo, inoHi);
     const stripe = STRIPE_LOCKS + (hash & (STRIPES - 1));
     lock(this.#control, stripe);
-    const slot = this.#findInBucket(this.#bucketOf(hash), dev, inoLo, inoHi);
+    const slot = this.#findInBucket(this.#bucketOf(hash), mount, inoLo, inoHi);
     unlock(this.#control, stripe);
     return slot;
   }
 
   /**
-   * Adds a host inode with its O_PATH descriptor, which the table then owns. Another worker may have been quicker: its
-   * slot is given, and `fd` is closed. The slot, pinned, or -ENFILE when the table is full (`fd` is closed then too).
+   * Adds a host inode on a mount that the caller holds, with its O_PATH descriptor, which the table then owns. Another
+   * worker may have been quicker: its slot is given, and `fd` is closed. The slot, pinned, or -ENFILE when the table is
+   * full (`fd` is closed then too).
    */
-  insert(dev: number, inoLo: number, inoHi: number, mode: number, fd: number): number {
+  insert(mount: number, inoLo: number, inoHi: number, mode: number, fd: number): number {
     const fresh = this.#slots.take();
     if (fresh === 0) {
       close(fd);
@@ -214,17 +223,17 @@ export class Inodes {
     const records = this.#records;
     const at = fresh * RECORD_WORDS;
     records[at + TAG] = (records[at + TAG] & ~15) | ((mode >>> 12) & 15);
-    records[at + DEV] = dev;
+    records[at + MOUNT] = mount;
     records[at + INO_LO] = inoLo;
     records[at + INO_HI] = inoHi;
     records[at + HANDLE_TAG] = 0;
     Atomics.store(records, at + FD, fd);
 
-    const hash = hashOf(dev, inoLo, inoHi);
+    const hash = hashOf(mount, inoLo, inoHi);
     const stripe = STRIPE_LOCKS + (hash & (STRIPES - 1));
     lock(this.#control, stripe);
     const bucket = this.#bucketOf(hash);
-    const existing = this.#findInBucket(bucket, dev, inoLo, inoHi);
+    const existing = this.#findInBucket(bucket, mount, inoLo, inoHi);
     if (existing === 0) {
       records[at + LINK] = this.#buckets[bucket];
       Atomics.store(records, at + REFS, PIN);
@@ -238,6 +247,7 @@ export class Inodes {
       this.#slots.give(fresh);
       return existing;
     }
+    this.mounts.hold(mount);
     Atomics.add(this.#control, OPEN, 1);
     if (Atomics.add(this.#control, KNOWN, 1) + 1 > Atomics.load(this.#control, BUCKETS)) this.#split();
     if (Atomics.load(this.#control, OPEN) > this.#control[MAX_OPEN]) this.closeSome();
@@ -294,16 +304,16 @@ export class Inodes {
     const hash = this.#hashAt(at);
     const stripe = STRIPE_LOCKS + (hash & (STRIPES - 1));
     lock(this.#control, stripe);
-    if (this.#records[at + DEV] !== ORPHAN) {
+    if (this.#records[at + MOUNT] >= 0) {
       this.#unlink(this.#bucketOf(hash), slot);
-      this.#records[at + DEV] = ORPHAN;
+      this.#records[at + MOUNT] = ~this.#records[at + MOUNT];
     }
     unlock(this.#control, stripe);
   }
 
   #hashAt(at: number): number {
     const records = this.#records;
-    return hashOf(records[at + DEV], records[at + INO_LO], records[at + INO_HI]);
+    return hashOf(records[at + MOUNT], records[at + INO_LO], records[at + INO_HI]);
   }
 
   /**
@@ -329,7 +339,7 @@ export class Inodes {
     if (fd < 0 || Atomics.compareExchange(records, at + FD, fd, BUSY) !== fd) return false;
     // Whoever pins from here on sees BUSY and waits; whoever pinned before is seen here (both words are in one order).
     const idle = (Atomics.load(records, at + REFS) & PINS_MASK) === 0 && Atomics.load(records, at + REFS) !== 0;
-    const given = idle && this.#mountFd(this.device(slot)) >= 0 && takeHandle(fd & ~READABLE, records, at + HANDLE_TAG);
+    const given = idle && this.mounts.reopens(this.mount(slot)) && takeHandle(fd & ~READABLE, records, at + HANDLE_TAG);
     Atomics.store(records, at + FD, given ? CLOSED : fd);
     Atomics.notify(records, at + FD);
     if (!given) return false;
@@ -340,41 +350,10 @@ export class Inodes {
 
   #reopen(slot: number): number {
     const at = slot * RECORD_WORDS + HANDLE_TAG;
-    const mountFd = this.#mountFd(this.device(slot));
-    if (mountFd < 0) return -ESTALE;
+    const mountFd = this.mounts.fd(this.mount(slot));
     const fd = openByHandle(mountFd, this.#records, at);
     if (fd !== -EMFILE || this.closeSome() === 0) return fd;
     return openByHandle(mountFd, this.#records, at);
-  }
-
-  /** Registers a descriptor (not O_PATH) on a mounted device, by which its inodes can be reopened. */
-  addMount(dev: number, open: () => number): void {
-    const control = this.#control;
-    lock(control, MOUNT_LOCK);
-    const count = control[MOUNT_COUNT];
-    if (count < MOUNTS && this.#mountFd(dev) < 0) {
-      const fd = open();
-      if (fd >= 0) {
-        control[MOUNT_DEVS + count] = dev;
-        control[MOUNT_FDS + count] = fd;
-        Atomics.store(control, MOUNT_COUNT, count + 1);
-      }
-    }
-    unlock(control, MOUNT_LOCK);
-  }
-
-  #mountFd(dev: number): number {
-    const control = this.#control;
-    const count = Atomics.load(control, MOUNT_COUNT);
-    for (let i = 0; i < count; i += 1) {
-      if (control[MOUNT_DEVS + i] >>> 0 === dev) return control[MOUNT_FDS + i];
-    }
-    return -1;
-  }
-
-  /** A descriptor for calls about the whole file system of a device (syncfs), or -1. */
-  mountFd(dev: number): Fd {
-    return this.#mountFd(dev) as Fd;
   }
 
   /** Closes every descriptor of the table. No worker may use it any more. */
@@ -383,17 +362,16 @@ export class Inodes {
       const at = slot * RECORD_WORDS;
       if (this.#records[at + REFS] !== 0 && this.#records[at + FD] >= 0) close(this.#records[at + FD] & ~READABLE);
     }
-    for (let i = 0; i < this.#control[MOUNT_COUNT]; i += 1) close(this.#control[MOUNT_FDS + i]);
-    this.#control[MOUNT_COUNT] = 0;
+    this.mounts.closeAll();
   }
 
-  #findInBucket(bucket: number, dev: number, inoLo: number, inoHi: number): number {
+  #findInBucket(bucket: number, mount: number, inoLo: number, inoHi: number): number {
     const records = this.#records;
     for (let slot = this.#buckets[bucket]; slot !== 0; slot = records[slot * RECORD_WORDS + LINK]) {
       const at = slot * RECORD_WORDS;
       if (records[at + INO_LO] !== (inoLo | 0) || records[at + INO_HI] !== (inoHi | 0)) continue;
       // One that is being freed is passed over: its owner takes it out as soon as it gets this lock.
-      if (records[at + DEV] === (dev | 0) && this.#pinIfAlive(at)) return slot;
+      if (records[at + MOUNT] === mount && this.#pinIfAlive(at)) return slot;
     }
     return 0;
   }
@@ -447,7 +425,8 @@ export class Inodes {
   #free(slot: number): void {
     const records = this.#records;
     const at = slot * RECORD_WORDS;
-    if (records[at + DEV] !== ORPHAN) {
+    const mount = this.mount(slot);
+    if (records[at + MOUNT] >= 0) {
       const hash = this.#hashAt(at);
       const stripe = STRIPE_LOCKS + (hash & (STRIPES - 1));
       lock(this.#control, stripe);
@@ -463,6 +442,7 @@ export class Inodes {
     records[at + TAG] = generation << 4;
     Atomics.sub(this.#control, KNOWN, 1);
     this.#slots.give(slot);
+    this.mounts.release(mount);
   }
 
   /** The descriptor of a slot that nobody holds any more; one that is being given up just now is waited for. */
@@ -492,8 +472,8 @@ export class Inodes {
 }
 
 /** Mixes all the words; the multipliers are those of xxHash32. */
-function hashOf(dev: number, inoLo: number, inoHi: number): number {
-  let hash = Math.imul(inoLo ^ Math.imul(inoHi, 0x85ebca77) ^ Math.imul(dev, 0xc2b2ae3d), 0x9e3779b1);
+function hashOf(mount: number, inoLo: number, inoHi: number): number {
+  let hash = Math.imul(inoLo ^ Math.imul(inoHi, 0x85ebca77) ^ Math.imul(mount, 0xc2b2ae3d), 0x9e3779b1);
   hash ^= hash >>> 15;
   hash = Math.imul(hash, 0x85ebca77);
   return (hash ^ (hash >>> 13)) & 0x7fffffff;

@@ -55,7 +55,7 @@ export class Names {
     const context = this.#context;
     const slot = context.lookUp(dirFd, dir, request.scratch, request.name);
     if (slot < 0) return slot;
-    context.writeEntryOut(request.scratch, request.reply, slot);
+    context.writeEntryOut(request, request.reply, slot, dir);
     context.lookups.add(slot);
     return ENTRY_OUT_BYTES;
   }
@@ -124,7 +124,7 @@ export class Names {
     const dir = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (dir === 0) return -ENOENT;
     const dirFd = inodes.fd(dir);
-    const held = dirFd < 0 ? 0 : this.#context.holdNamed(dirFd, request.scratch, request.name);
+    const held = dirFd < 0 ? 0 : this.#context.holdNamed(dirFd, dir, request.scratch, request.name);
     const result = dirFd < 0 ? dirFd : unlinkat(dirFd, request.scratch.address + request.name, flags);
     if (held !== 0) inodes.unpin(held);
     inodes.unpin(dir);
@@ -152,7 +152,7 @@ export class Names {
       const { address } = request.scratch;
       const oldFd = inodes.fd(oldDir);
       const newFd = inodes.fd(newDir);
-      const held = newFd < 0 ? 0 : this.#context.holdNamed(newFd, request.scratch, request.name2);
+      const held = newFd < 0 ? 0 : this.#context.holdNamed(newFd, newDir, request.scratch, request.name2);
       if (oldFd < 0 || newFd < 0) result = Math.min(oldFd, newFd);
       else result = renameat2(oldFd, address + request.name, newFd, address + request.name2, flags);
       if (held !== 0) inodes.unpin(held);

@@ -1,9 +1,10 @@
 /** The open file that a request is about: that of its handle or, where the guest does not open, the inode's own. */
 import { EBADF, EISDIR, ENOTDIR } from '../../core/index.ts';
-import { close, duplicateTo, O_ACCMODE, O_DIRECTORY, O_RDONLY, S_IFDIR, S_IFREG } from '../../sys/index.ts';
+import { close, duplicateTo, O_ACCMODE, O_APPEND, O_DIRECTORY, O_RDONLY, S_IFDIR, S_IFREG } from '../../sys/index.ts';
 import type { Request } from '../file-system.ts';
 import type { Context } from './context.ts';
-import { HANDLE_DIRECTORY } from './handles.ts';
+import { HANDLE_APPEND, HANDLE_DIRECTORY } from './handles.ts';
+import { openFile } from './open-flags.ts';
 
 /** One at a time: what `acquire` gave is valid until `release`. */
 export class OpenFile {
@@ -16,6 +17,11 @@ export class OpenFile {
 
   constructor(context: Context) {
     this.#context = context;
+  }
+
+  /** Whether the descriptor may be one that appends. */
+  get mayAppend(): boolean {
+    return this.#handle === 0 || (this.#context.handles.flags(this.#handle) & HANDLE_APPEND) !== 0;
   }
 
   /** The slot of the handle; 0 where the guest has none. */
@@ -78,7 +84,7 @@ export class OpenFile {
     if (fd < 0) return fd;
     if (!isDirectory && (flags & O_ACCMODE) === O_RDONLY) return this.#makeReadable(slot, fd);
     // A directory has a position of its own; a file that stayed open for writing could not be executed on the host.
-    this.#temporary = this.#context.reopen(fd, flags);
+    this.#temporary = openFile(this.#context, fd, flags, O_APPEND);
     return this.#temporary;
   }
 
