@@ -4,7 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { cachePolicy } from '../src/coherence/index.ts';
-import { closeExport, openExport, openSession, openWorker } from '../src/fs/passthrough/index.ts';
+import {
+  closeExport,
+  openExport,
+  openSession,
+  openWorker,
+  type PassthroughOptions,
+} from '../src/fs/passthrough/index.ts';
 import { InHeader, OutHeader, opcodes } from '../src/fuse/index.ts';
 import { GuestMemory } from '../src/memory/index.ts';
 import { Counters, COUNTERS_BYTES, Gate, initOffer, SESSION_WORDS } from '../src/server/index.ts';
@@ -25,11 +31,12 @@ export class InProcess {
   readonly #exported: ReturnType<typeof openExport>;
   readonly #worker: ReturnType<typeof openWorker>;
 
-  constructor() {
+  constructor(options: Partial<PassthroughOptions> = {}) {
     const { address, buffer } = this.#ram;
     this.#memory.add({ guestAddress: 0, sizeBytes: RAM_BYTES, userAddress: 0, hostAddress: address, buffer });
     this.reply = new DataView(buffer, REPLY_AT);
-    this.#exported = openExport({ ...cachePolicy('auto'), sharedDir: this.share, readonly: false, xattr: true });
+    const basics = { ...cachePolicy('auto'), sharedDir: this.share, readonly: false, xattr: true };
+    this.#exported = openExport({ ...basics, ...options });
     this.#worker = openWorker(this.#exported, openSession());
     this.#gate = new Gate({
       memory: this.#memory,
@@ -73,9 +80,9 @@ export class InProcess {
     if (error !== 0) throw new Error(`opcode ${opcode} on ${name ?? nodeid}: ${error}`);
   }
 
-  /** LOOKUP in the root; the node id. */
-  lookup(name: string): number {
-    this.expect(opcodes.LOOKUP.code, 1, [], name);
+  /** LOOKUP in a directory, the root by default; the node id. */
+  lookup(name: string, parent = 1): number {
+    this.expect(opcodes.LOOKUP.code, parent, [], name);
     return this.reply.getUint32(OutHeader.bytes, true);
   }
 
@@ -83,6 +90,12 @@ export class InProcess {
   open(nodeid: number): number {
     this.expect(opcodes.OPEN.code, nodeid, [0, 0]);
     return this.reply.getUint32(OutHeader.bytes, true);
+  }
+
+  /** OPEN and RELEASE. */
+  openAndRelease(nodeid: number): void {
+    const fh = this.open(nodeid);
+    this.expect(opcodes.RELEASE.code, nodeid, [fh, this.reply.getUint32(OutHeader.bytes + 4, true), 0, 0, 0, 0]);
   }
 
   close(): void {

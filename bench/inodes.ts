@@ -1,6 +1,7 @@
 /**
- * What known inodes cost: `npm run bench:inodes -- [COUNT]`. Makes so many files (a million by default), has the
- * daemon's request path look all of them up, and shows memory, descriptors and the time of a LOOKUP on the way.
+ * What known inodes cost: `npm run bench:inodes -- [COUNT [DESCRIPTORS]]`. Makes so many files (a million by default),
+ * has the daemon's request path look all of them up with a limit on its descriptors (4096 by default), and shows memory,
+ * descriptors and the time of a LOOKUP on the way; then uses some of them at random.
  */
 import { closeSync, mkdirSync, openSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,9 +10,11 @@ import { opcodes } from '../src/fuse/index.ts';
 import { InProcess } from './in-process.ts';
 
 const COUNT = Number(process.argv[2] ?? 1_000_000);
+const DESCRIPTORS = Number(process.argv[3] ?? 4096);
 const FILES_PER_DIRECTORY = 1000;
+const AT_RANDOM = 10_000;
 
-const daemon = new InProcess();
+const daemon = new InProcess({ rlimitNofile: DESCRIPTORS });
 const directories = Math.ceil(COUNT / FILES_PER_DIRECTORY);
 for (let d = 0; d < directories; d += 1) {
   mkdirSync(join(daemon.share, `${d}`));
@@ -28,10 +31,11 @@ const before = resident();
 row(1, (before / 2 ** 20).toFixed(1), '', descriptors(), '', '');
 let known = 0;
 let next = 1;
+const nodes: number[] = [];
 for (let d = 0; d < directories; d += 1) {
   const nodeid = daemon.lookup(`${d}`);
   const start = performance.now();
-  for (let f = 0; f < FILES_PER_DIRECTORY; f += 1) daemon.expect(opcodes.LOOKUP.code, nodeid, [], `${f}`);
+  for (let f = 0; f < FILES_PER_DIRECTORY; f += 1) nodes.push(daemon.lookup(`${f}`, nodeid));
   const first = ((performance.now() - start) * 1000) / FILES_PER_DIRECTORY;
   known += 1 + FILES_PER_DIRECTORY;
   if (d + 1 < next && d + 1 < directories) continue;
@@ -42,6 +46,15 @@ for (let d = 0; d < directories; d += 1) {
   const rss = resident();
   const each = ((rss - before) / known).toFixed(1);
   row(known, (rss / 2 ** 20).toFixed(1), each, descriptors(), first.toFixed(1), again.toFixed(1));
+}
+for (const [label, use] of [
+  ['GETATTR', (nodeid: number) => daemon.expect(opcodes.GETATTR.code, nodeid, [0, 0, 0, 0])],
+  ['OPEN, RELEASE', (nodeid: number) => daemon.openAndRelease(nodeid)],
+] as const) {
+  const begin = performance.now();
+  for (let i = 0; i < AT_RANDOM; i += 1) use(nodes[(i * 7919) % nodes.length]);
+  const each = ((performance.now() - begin) * 1000) / AT_RANDOM;
+  console.log(`${label} of ${AT_RANDOM} files all over the tree: ${each.toFixed(1)} us each`);
 }
 const start = performance.now();
 daemon.close();

@@ -29,6 +29,8 @@ export interface DaemonOptions {
   readonly args?: readonly string[];
   /** How many descriptors the process may have. */
   readonly descriptorLimit?: number;
+  /** A program and its options, which start the daemon. */
+  readonly wrapper?: readonly string[];
 }
 
 export class TestDaemon {
@@ -53,7 +55,7 @@ export class TestDaemon {
     const command = [process.execPath, '--disable-warning=ExperimentalWarning', MAIN, ...args];
     const limit = options.descriptorLimit;
     const shell = limit === undefined ? [] : ['/bin/sh', '-c', `ulimit -n ${limit} && exec "$@"`, 'sh'];
-    const [program, ...rest] = [...shell, ...command];
+    const [program, ...rest] = [...(options.wrapper ?? []), ...shell, ...command];
     this.process = spawn(program, rest, { stdio: ['ignore', 'inherit', 'pipe'] });
     this.process.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.said += text;

@@ -45,12 +45,16 @@ test('a file system, and a directory bound into another, are announced as mounts
   const { share, guest } = stage;
   mkdirSync(join(share, 'plain', 'inner'), { recursive: true });
   mountHost(join(share, 'tmpfs'), ...TMPFS);
+  mountHost(join(share, 'tmpfs2'), ...TMPFS);
   mountHost(join(share, 'bound'), '--bind', join(share, 'plain'));
   mkdirSync(join(share, 'tmpfs', 'inner'));
   const flagsOf = (parent: bigint, name: string): bigint => guest.lookup(parent, name).attributes.flags;
   assert.equal(flagsOf(ROOT, 'tmpfs'), SUBMOUNT);
   assert.equal(flagsOf(ROOT, 'bound'), SUBMOUNT);
   assert.equal(flagsOf(ROOT, 'plain'), 0n);
+  const inoOf = (name: string): bigint => guest.lookup(ROOT, name).attributes.ino;
+  assert.equal(new Set(['tmpfs', 'tmpfs2', 'plain', 'bound'].map(inoOf)).size, 4, 'they are seen beside one another');
+  assert.equal(guest.getattr(guest.lookup(ROOT, 'tmpfs').nodeid).ino, inoOf('tmpfs'));
   for (const name of ['tmpfs', 'bound']) assert.equal(flagsOf(guest.lookup(ROOT, name).nodeid, 'inner'), 0n);
   const listed = new Map(guest.listAll(ROOT, 4096, true).map((each) => [each.name, each.entry?.attributes.flags]));
   assert.deepEqual(

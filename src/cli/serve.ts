@@ -103,7 +103,7 @@ export function registerServe(program: Command): void {
         .choices(['never', 'prefer', 'mandatory'])
         .default('prefer'),
     )
-    .option('--rlimit-nofile <count>', 'how many descriptors the daemon may have; 0: as it was started', parseLimit)
+    .option('--rlimit-nofile <count>', 'how many descriptors the daemon may have; 0: its hard limit', parseLimit)
     .option('--preserve-noatime', 'O_NOATIME of a guest counts on the host', false)
     .option('--allow-direct-io', 'O_DIRECT of a guest counts on the host', false)
     .option('--tag <tag>', 'the tag, for a VMM that takes it from the daemon (crosvm, generic vhost-user devices)')

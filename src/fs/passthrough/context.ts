@@ -22,6 +22,7 @@ import {
   S_IFMT,
   S_IFREG,
   STATX_ALL,
+  STATX_ATTR_MOUNT_ROOT,
   STATX_BASIC_STATS,
   STATX_CTIME,
   STATX_MNT_ID,
@@ -33,8 +34,9 @@ import { canReopen } from './file-handle.ts';
 import type { Handles } from './handles.ts';
 import { type Inodes, ROOT_SLOT } from './inodes.ts';
 import type { Lookups } from './lookups.ts';
+import { type InodeFileHandles, MOUNT_REOPENS } from './mounts.ts';
 import type { Opened } from './opened.ts';
-import { type InodeFileHandles, MOUNT_FOREIGN, MOUNT_REOPENS } from './mounts.ts';
+import { ProcNames } from './proc-names.ts';
 
 /** What the guest may keep, in the numbers that replies carry. */
 export interface ReplyPolicy {
@@ -76,6 +78,7 @@ export interface ContextOptions {
 
 // struct statx, in words (include/uapi/linux/stat.h).
 const BLKSIZE = 1;
+const ATTRIBUTES = 2;
 const NLINK = 4;
 const UID = 5;
 const GID = 6;
@@ -96,7 +99,6 @@ const MNT_ID = 36;
 /** In struct fuse_attr, in words. */
 const ATTR_FLAGS = 21;
 
-const PROC_FD = new TextEncoder().encode('/proc/self/fd/');
 const ARENA_BYTES = 256 * 1024;
 const STATX_BYTES = 256;
 const STATX_OUT_BYTES = 288;
@@ -111,12 +113,12 @@ export class Context {
   readonly handles: Handles;
   readonly policy: ReplyPolicy;
   readonly #opened: Opened;
+  readonly procFd: number;
   readonly arena = new Arena(ARENA_BYTES);
   /** An address of "". */
   readonly empty: number;
   /** An address of ".". */
   readonly dot: number;
-  readonly #procFd: number;
   readonly #mayActAs: boolean;
   readonly #uid: number;
   readonly #gid: number;
@@ -126,8 +128,7 @@ export class Context {
   readonly #statAddress: number;
   readonly #stat: number;
   readonly #how: number;
-  readonly #digitsAt: number;
-  readonly #procPathAt: number;
+  readonly #procNames: ProcNames;
 
   constructor(options: ContextOptions) {
     this.inodes = options.inodes;
@@ -135,7 +136,7 @@ export class Context {
     this.handles = options.handles;
     this.policy = options.policy;
     this.#opened = options.opened;
-    this.#procFd = options.procFd;
+    this.procFd = options.procFd;
     this.#mayActAs = options.mayActAs;
     this.#uid = options.uid;
     this.#gid = options.gid;
@@ -150,9 +151,7 @@ export class Context {
     const statAt = arena.reserve(STATX_BYTES);
     this.#stat = statAt >> 2;
     this.#statAddress = arena.address + statAt;
-    this.#digitsAt = arena.reserve(16);
-    this.#procPathAt = arena.reserve(32);
-    arena.u8.set(PROC_FD, this.#procPathAt);
+    this.#procNames = new ProcNames(arena);
     const howAt = arena.reserve(24);
     this.#how = arena.address + howAt;
     arena.u32[howAt >> 2] = O_PATH | O_NOFOLLOW | O_CLOEXEC;
@@ -265,9 +264,8 @@ export class Context {
     const { mounts } = this.inodes;
     const s = this.#stat;
     const device = this.#device;
-    const hint = this.inodes.mount(dirSlot);
-    let mount = mounts.findAndHold(hint, device, u32[s + MNT_ID] | 0, u32[s + MNT_ID + 1] | 0);
-    if (mount === 0) mount = this.#addMount(fd, device !== mounts.device(hint));
+    let mount = mounts.findAndHold(this.inodes.mount(dirSlot), device, u32[s + MNT_ID] | 0, u32[s + MNT_ID + 1] | 0);
+    if (mount === 0) mount = this.#addMount(fd);
     if (mount > 0 && !this.#announceSubmounts && !mounts.canShow(mount, u32[s + INO + 1])) {
       this.#warn(
         `device ${u32[s + DEV_MAJOR]}:${u32[s + DEV_MINOR]} has inode numbers that cannot be told from others' ` +
@@ -286,7 +284,7 @@ export class Context {
   }
 
   /** Adds the mount of the inode in the stat buffer, open (O_PATH) as `fd`, and holds it. Its index, or an errno. */
-  #addMount(fd: number, otherDevice: boolean): number {
+  #addMount(fd: number): number {
     const { u32 } = this.arena;
     const s = this.#stat;
     const type = this.mode & S_IFMT;
@@ -301,8 +299,8 @@ export class Context {
       if (mountFd >= 0) close(mountFd);
       return -EOPNOTSUPP;
     }
-    const flagBits = (reopens ? MOUNT_REOPENS : 0) | (!isDirectory && otherDevice ? MOUNT_FOREIGN : 0);
     const { mounts } = this.inodes;
+    const flagBits = reopens ? MOUNT_REOPENS : 0;
     const added = mounts.add(this.#device, u32[s + MNT_ID] | 0, u32[s + MNT_ID + 1] | 0, mountFd, flagBits);
     if (added !== 0) return added;
     this.#warn(`${where} cannot be served: there are 4096 others that guests know`);
@@ -349,43 +347,19 @@ export class Context {
   /** Opens the file behind a descriptor (O_PATH or not) anew. There is no name that could be swapped meanwhile. */
   reopen(fd: number, flags: number): number {
     if (!this.inodes.mayOpen()) return -ENFILE;
-    const opened = openat(this.#procFd, this.procName(fd), flags | O_CLOEXEC, 0);
+    const opened = openat(this.procFd, this.procName(fd), flags | O_CLOEXEC, 0);
     return opened === -EMFILE ? -ENFILE : opened;
   }
 
   /** The address of a pinned inode's path in /proc, for calls that take no descriptor; negative errno. */
   procPath(slot: number): number {
     const fd = this.inodes.fd(slot);
-    if (fd < 0) return fd;
-    const name = this.procName(fd);
-    const { u8, address } = this.arena;
-    let at = this.#procPathAt + PROC_FD.length;
-    for (let from = name - address; ; from += 1) {
-      u8[at] = u8[from];
-      if (u8[at] === 0) break;
-      at += 1;
-    }
-    return address + this.#procPathAt;
+    return fd < 0 ? fd : this.#procNames.path(fd);
   }
 
-  /** The directory in which `procName` is a name. */
-  get procFd(): number {
-    return this.#procFd;
-  }
-
-  /** The address of a descriptor's number in digits: its name in /proc/self/fd. Valid until the next call. */
+  /** The address of a descriptor's name in `procFd`. Valid until the next call. */
   procName(fd: number): number {
-    const { u8, address } = this.arena;
-    let at = this.#digitsAt + 15;
-    u8[at] = 0;
-    let rest = fd;
-    do {
-      at -= 1;
-      const next = (rest / 10) | 0;
-      u8[at] = 48 + rest - next * 10;
-      rest = next;
-    } while (rest !== 0);
-    return address + at;
+    return this.#procNames.name(fd);
   }
 
   /** What this thread creates from here to `actAsSelf` belongs to the guest's user. */
@@ -429,7 +403,7 @@ export class Context {
     u32[w + 2] = (ttl % 1000) * 1e6;
     for (let i = 0; i < DEV_MAJOR; i += 1) u32[w + 8 + i] = this.arena.u32[this.#stat + i];
     u32[w + 8] &= STATX_ALL;
-    this.inodes.mounts.showInode(this.inodes.mount(slot), this.announces(request), u32, w + 8 + INO);
+    this.#showInode(request, slot, w + 8 + INO);
   }
 
   /** Writes fuse_entry_out (128 bytes) for a slot found in `dir`, whose inode is in the stat buffer, at byte `at`. */
@@ -464,6 +438,13 @@ export class Context {
     u32[w + 8] = (negativeTtlMs % 1000) * 1e6;
   }
 
+  /** Makes the inode number at word `w` of the reply, of the inode in the stat buffer, what this guest gets. */
+  #showInode(request: Request, slot: number, w: number): void {
+    const { inodes } = this;
+    const isRoot = (this.arena.u32[this.#stat + ATTRIBUTES] & STATX_ATTR_MOUNT_ROOT) !== 0 && slot !== ROOT_SLOT;
+    inodes.mounts.showInode(inodes.mount(slot), this.announces(request), isRoot, request.scratch.u32, w);
+  }
+
   /** struct fuse_attr, 22 words, in the order of the kernel's header. */
   #writeAttr(request: Request, slot: number, w: number): void {
     const { u32 } = request.scratch;
@@ -493,6 +474,6 @@ export class Context {
     u32[w + 19] = (minor & 0xff) | (from[s + RDEV_MAJOR] << 8) | ((minor & ~0xff) << 12);
     u32[w + 20] = from[s + BLKSIZE];
     u32[w + ATTR_FLAGS] = 0;
-    this.inodes.mounts.showInode(this.inodes.mount(slot), this.announces(request), u32, w);
+    this.#showInode(request, slot, w);
   }
 }

@@ -69,7 +69,7 @@ export interface PassthroughOptions {
   readonly announceSubmounts?: boolean;
   /** Default `prefer`. */
   readonly inodeFileHandles?: InodeFileHandles;
-  /** RLIMIT_NOFILE of the process, soft and hard. 0 leaves both as they are; absent: soft as hard. */
+  /** RLIMIT_NOFILE of the process, soft and hard; default 0: as the hard limit is. */
   readonly rlimitNofile?: number;
   /** O_NOATIME of the guest is passed on; default false. */
   readonly preserveNoatime?: boolean;
@@ -134,7 +134,7 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
   }
   const procFd = openDirectory('/proc/self/fd', O_PATH);
   umask(0);
-  const limit = limitDescriptors(options.rlimitNofile);
+  const limit = limitDescriptors(options.rlimitNofile ?? 0);
   // Half for inodes, half for open files; the soft bound on inodes holds where they can be reopened.
   const maxDescriptors = Math.max(128, limit - RESERVED_DESCRIPTORS);
   const shared = Inodes.create(Math.floor(maxDescriptors / 2), maxDescriptors);
@@ -180,13 +180,11 @@ function whyNoHandles(): string {
 }
 
 /** Sets how many descriptors the process may have, and gives their number. Throws UserError. */
-function limitDescriptors(wanted: number | undefined): number {
-  const { soft, hard } = descriptorLimit();
-  if (wanted === 0) return soft;
-  const limit = wanted ?? hard;
+function limitDescriptors(wanted: number): number {
+  const { hard } = descriptorLimit();
+  const limit = wanted === 0 ? hard : wanted;
   const result = setDescriptorLimit(limit, limit);
   if (result >= 0) return limit;
-  if (wanted === undefined) return soft;
   throw new UserError(
     `--rlimit-nofile ${wanted}: ${errnoName(result)}. The hard limit is ${hard}; more takes CAP_SYS_RESOURCE, and ` +
       'the system has a limit of its own in /proc/sys/fs/nr_open.',

@@ -23,7 +23,7 @@ const HIGH = 1;
 const PREFIX = 2;
 const PLACE_WORDS = 3;
 const USED = 1 << 30;
-/** In HIGH: of a file that is bound into another device's directory. */
+/** In HIGH: of what is mounted in a directory of another device. */
 const FOREIGN = 1 << 16;
 
 export type SharedInodeNumbers = SharedArrayBuffer;

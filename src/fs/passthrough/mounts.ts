@@ -33,8 +33,6 @@ const RECORD_WORDS = 8;
 
 /** Inodes on the mount can be opened by handle. */
 export const MOUNT_REOPENS = 1;
-/** A file of another device, bound over one: the guest sees it among files of a device that is not its own. */
-export const MOUNT_FOREIGN = 2;
 
 /** What libfuse, too, says where it has no number to give. */
 const UNKNOWN_INODE = 0xffffffff;
@@ -137,7 +135,7 @@ export class Mounts {
       table[record + ID_HI] = idHi;
       table[record + FD] = fd;
       table[record + FLAGS] = flags;
-      table[record + PREFIX] = this.#numbers.prefix(dev, 0, (flags & MOUNT_FOREIGN) !== 0);
+      table[record + PREFIX] = this.#numbers.prefix(dev, 0, false);
       Atomics.store(table, record + HOLDS, 1);
       if (index >= table[END]) Atomics.store(table, END, index + 1);
     }
@@ -192,24 +190,24 @@ export class Mounts {
 
   /**
    * Makes the inode number at `w` of `u32` (two words) on a held mount what the guest gets. `announced`: the guest has
-   * a device number for every mount.
+   * a device number for every mount. `isRoot`: what is mounted itself, which the guest sees on the device of the
+   * directory that it is mounted in, as long as it has not made a mount of it; a file always.
    */
-  showInode(index: number, announced: boolean, u32: Uint32Array, w: number): void {
+  showInode(index: number, announced: boolean, isRoot: boolean, u32: Uint32Array, w: number): void {
+    if (announced && !isRoot) return;
     const record = at(index);
-    const foreign = (this.#table[record + FLAGS] & MOUNT_FOREIGN) !== 0;
-    if (announced && !foreign) return;
     const high = u32[w + 1] >>> 16;
     const prefix =
-      high === 0 ? this.#table[record + PREFIX] : this.#numbers.prefix(this.#table[record + DEV], high, foreign);
+      high === 0 && !announced
+        ? this.#table[record + PREFIX]
+        : this.#numbers.prefix(this.#table[record + DEV], high, announced);
     u32[w] = prefix < 0 ? UNKNOWN_INODE : u32[w];
     u32[w + 1] = prefix < 0 ? 0 : (prefix << 16) | (u32[w + 1] & 0xffff);
   }
 
   /** Whether there is an inode number for a guest that has one device number for all mounts. */
   canShow(index: number, inoHi: number): boolean {
-    const record = at(index);
-    const foreign = (this.#table[record + FLAGS] & MOUNT_FOREIGN) !== 0;
-    return this.#numbers.prefix(this.#table[record + DEV], inoHi >>> 16, foreign) >= 0;
+    return this.#numbers.prefix(this.device(index), inoHi >>> 16, false) >= 0;
   }
 
   /** Calls `sync` with a descriptor on each mount that has one; the first error, or 0. */
