@@ -1,7 +1,7 @@
 /**
  * What known inodes cost: `npm run bench:inodes -- [COUNT [DESCRIPTORS]]`. Makes so many files (a million by default),
- * has the daemon's request path look all of them up with a limit on its descriptors (4096 by default), and shows memory,
- * descriptors and the time of a LOOKUP on the way; then uses some of them at random.
+ * has the daemon's request path look all of them up with a limit on its descriptors (4096 by default), and shows
+ * memory, descriptors and the time of a LOOKUP on the way; then uses some of them all over the tree.
  */
 import { closeSync, mkdirSync, openSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';

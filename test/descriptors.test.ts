@@ -115,7 +115,7 @@ test('20,000 known files need 512 descriptors, and all of them stay usable', asy
   assert.ok(!daemon.said.includes(FULL));
 });
 
-/** Beyond the bound there is ENFILE, and once a line in the log; what is known, and what follows a FORGET, is served */
+/** Beyond the bound: ENFILE and one line in the log. What is known, and what comes after a FORGET, is served. */
 async function assertBounded(guest: Mount, daemon: TestDaemon): Promise<void> {
   const folder = guest.lookup(ROOT, '0').nodeid;
   const names = Array.from({ length: 1000 }, (_, i) => `${i}`);
@@ -157,7 +157,7 @@ test('--inode-file-handles=mandatory refuses to start without the capability', a
   assert.match(daemon.said, /--inode-file-handles=mandatory: .*CAP_DAC_READ_SEARCH/);
 });
 
-test('--inode-file-handles=mandatory refuses a mount without handles; otherwise its files keep descriptors', async (t) => {
+test('--inode-file-handles=mandatory refuses a mount without handles, where others keep descriptors', async (t) => {
   if (skipWithoutHandles(t)) return;
   const share = mountableFolder(t);
   if (share === undefined) return;
