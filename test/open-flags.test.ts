@@ -90,7 +90,7 @@ function wantsWholeBlocks(path: string): boolean {
   return result === -EINVAL;
 }
 
-test('with --allow-direct-io O_DIRECT counts: what is no whole block is refused, but not pages of a cache', async (t) => {
+test('with --allow-direct-io O_DIRECT counts: what is no whole block is refused, but for cached pages', async (t) => {
   const stage = await enter(t, { args: ['--allow-direct-io'] });
   const { mount } = stage;
   const { fh, path, passed } = openWith(stage, O_DIRECT);
