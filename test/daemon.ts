@@ -27,6 +27,8 @@ export interface DaemonOptions {
   /** This directory, which stays, instead of a temporary one. */
   readonly share?: string;
   readonly args?: readonly string[];
+  /** A program of the test that takes the same arguments, instead of `virtiofs`. */
+  readonly program?: string;
   /** How many descriptors the process may have. */
   readonly descriptorLimit?: number;
   /** A program and its options, which start the daemon. */
@@ -52,7 +54,7 @@ export class TestDaemon {
     this.socketPaths = options.socketPaths ?? made;
     const sockets = this.socketPaths.flatMap((path) => ['--socket-path', path]);
     const args = ['serve', '--shared-dir', this.share, ...sockets, ...(options.args ?? [])];
-    const command = [process.execPath, '--disable-warning=ExperimentalWarning', MAIN, ...args];
+    const command = [process.execPath, '--disable-warning=ExperimentalWarning', options.program ?? MAIN, ...args];
     const limit = options.descriptorLimit;
     const shell = limit === undefined ? [] : ['/bin/sh', '-c', `ulimit -n ${limit} && exec "$@"`, 'sh'];
     const [program, ...rest] = [...(options.wrapper ?? []), ...shell, ...command];

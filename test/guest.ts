@@ -197,6 +197,17 @@ export class TestGuest {
    * meanwhile; there is room for a thousand of them.
    */
   post(request: FuseRequest, queue = 1): Posted {
+    return this.postAll([request], queue)[0];
+  }
+
+  /** As `post`: the device sees all of them at once. */
+  postAll(requests: readonly FuseRequest[], queue = 1): Posted[] {
+    const posted = requests.map((request) => this.#layPosted(request, queue));
+    if (this.drivers[queue].publish()) this.kick(queue);
+    return posted;
+  }
+
+  #layPosted(request: FuseRequest, queue: number): Posted {
     const at = MEMORY_BYTES / 2 + POSTED_BYTES * this.#posted;
     this.#posted += 1;
     assert.ok(at + POSTED_BYTES <= MEMORY_BYTES, 'too many requests were posted');
@@ -204,7 +215,6 @@ export class TestGuest {
     const unique = new DataView(message.buffer).getBigUint64(InHeader.offsets.unique, true);
     const sent = this.#lay(message, OutHeader.bytes + roomOf(request), at, queue, DIRECT);
     assert.ok(sent, 'the queue is full');
-    if (this.drivers[queue].publish()) this.kick(queue);
     return { ...sent, queue, opcode: request.opcode, unique };
   }
 

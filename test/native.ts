@@ -1,4 +1,6 @@
 /** System calls that only tests make. */
+import { closeSync, fsyncSync, openSync } from 'node:fs';
+
 import { EAGAIN } from '../src/core/index.ts';
 import { FLOCK_BYTES, flock, LOCK_NB, SysError } from '../src/sys/index.ts';
 import { bind, check, I, U } from '../src/sys/ffi.ts';
@@ -42,4 +44,15 @@ export const tryFlock = (fd: number, operation: number): boolean => taken(flock(
 function taken(result: number): boolean {
   if (result !== 0 && result !== -EAGAIN) throw new SysError('fcntl', result, 'a lock');
   return result === 0;
+}
+
+const libcFadvise = bind('posix_fadvise', 4);
+const POSIX_FADV_DONTNEED = 4;
+
+/** Has the host forget what it has of a file in its page cache, as far as it likes to. */
+export function dropCached(path: string): void {
+  const fd = openSync(path, 'r');
+  fsyncSync(fd);
+  libcFadvise(I(fd), 0n, 0n, I(POSIX_FADV_DONTNEED));
+  closeSync(fd);
 }

@@ -7,7 +7,15 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { CACHE_MODES, type CacheMode, cachePolicy } from '../coherence/index.ts';
 import { UserError } from '../core/index.ts';
 import { type InodeFileHandles, moduleUrl, type PassthroughOptions } from '../fs/passthrough/index.ts';
-import { formatStatistics, initOffer, LOG_LEVELS, type LogLevel, Server, writeLine } from '../server/index.ts';
+import {
+  formatStatistics,
+  initOffer,
+  LOG_LEVELS,
+  type LogLevel,
+  POOL_THREADS_MAX,
+  Server,
+  writeLine,
+} from '../server/index.ts';
 
 interface Options {
   readonly sharedDir: string;
@@ -28,6 +36,7 @@ interface Options {
   readonly entryTimeout?: number;
   readonly attrTimeout?: number;
   readonly negativeTimeout?: number;
+  readonly threadPoolSize: number;
   readonly tag?: string;
   readonly stay: boolean;
   readonly stats: boolean;
@@ -52,6 +61,12 @@ Exit codes: 0 the VM has gone, or a signal; 1 wrong use, a directory or a socket
 const END_MS = 700;
 
 const MAX_TIMEOUT_SECONDS = 1e9;
+
+/** A number of threads, for commander. */
+function parseThreads(text: string): number {
+  if (/^\d+$/.test(text) && Number(text) <= POOL_THREADS_MAX) return Number(text);
+  throw new InvalidArgumentError(`It is a number of threads, from 0 to ${POOL_THREADS_MAX}.`);
+}
 
 const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
 
@@ -106,6 +121,12 @@ export function registerServe(program: Command): void {
     .option('--rlimit-nofile <count>', 'how many descriptors the daemon may have; 0: its hard limit', parseLimit)
     .option('--preserve-noatime', 'O_NOATIME of a guest counts on the host', false)
     .option('--allow-direct-io', 'O_DIRECT of a guest counts on the host', false)
+    .option(
+      '--thread-pool-size <threads>',
+      'threads for each VM that wait for the disk (fsync) while its other requests go on; 0: none',
+      parseThreads,
+      2,
+    )
     .option('--tag <tag>', 'the tag, for a VMM that takes it from the daemon (crosvm, generic vhost-user devices)')
     .option('--stay', 'go on when a VM has gone, and let it connect again', false)
     .option('--stats', 'print what was done, by opcode, at the end', false)
@@ -155,6 +176,7 @@ async function serve(options: Options): Promise<void> {
     socketPaths: options.socketPath,
     offer: initOffer({ ...policy, announceSubmounts, posixLocks, flock }),
     tag: options.tag,
+    threadPoolSize: options.threadPoolSize,
     stay: options.stay,
     logLevel: options.logLevel,
   });

@@ -53,6 +53,8 @@ export interface Request {
   reply: number;
   /** Bytes that the driver has room for there. Scratch has room for 64 KiB at least, whatever the driver has. */
   replyRoom: number;
+  /** Others wait behind this one: where it would sleep for long, WOULD_SLEEP has it done by another thread. */
+  nowait: boolean;
 }
 
 /**
@@ -61,7 +63,10 @@ export interface Request {
  */
 export const RETRY = -1000;
 
-/** 0 or more: bytes of the reply after fuse_out_header. Negative: an errno, or RETRY. */
+/** From a handler instead of an errno, where the request says `nowait`: this would sleep. It is asked elsewhere. */
+export const WOULD_SLEEP = -1001;
+
+/** 0 or more: bytes of the reply after fuse_out_header. Negative: an errno, RETRY or WOULD_SLEEP. */
 export type Handler = (request: Request) => number;
 
 export interface RawFileSystem {

@@ -4,7 +4,7 @@
  * can still change.
  */
 import { E2BIG, EAGAIN, EINVAL, EIO, ENOSYS } from '../core/index.ts';
-import { type Handler, type RawFileSystem, type Request, RETRY } from '../fs/file-system.ts';
+import { type Handler, type RawFileSystem, type Request, RETRY, WOULD_SLEEP } from '../fs/file-system.ts';
 import {
   encodeInit,
   type InitOffer,
@@ -12,6 +12,7 @@ import {
   InterruptIn,
   nameLength,
   negotiate,
+  OPCODE_COUNT,
   OPCODES,
   type Opcode,
   OutHeader,
@@ -39,6 +40,14 @@ const INTERRUPT = opcodes.INTERRUPT.code;
 
 /** From `serve`: nothing was done and nothing answered, the request is to be served again. */
 export const SERVE_AGAIN = -1;
+/** From `serve` with `defer`: nothing was done and nothing answered, the request belongs to a thread that may sleep. */
+export const SERVE_ELSEWHERE = -2;
+
+/** By opcode, 1: may take as long as a disk does, or as a copy of gigabytes. READ finds out by itself. */
+const SLEEPS = new Uint8Array(OPCODE_COUNT);
+for (const name of ['FSYNC', 'FSYNCDIR', 'SYNCFS', 'FALLOCATE', 'COPY_FILE_RANGE', 'COPY_FILE_RANGE_64'] as const) {
+  SLEEPS[opcodes[name].code] = 1;
+}
 
 export interface GateOptions {
   readonly memory: GuestMemory;
@@ -100,6 +109,7 @@ export class Gate {
       dataBytes: 0,
       reply: this.#out + OutHeader.bytes,
       replyRoom: 0,
+      nowait: false,
     };
   }
 
@@ -113,10 +123,10 @@ export class Gate {
   }
 
   /**
-   * Serves one chain; the number of bytes written to it, for the used ring, or SERVE_AGAIN. `hiprio`: it came on the
-   * hiprio queue.
+   * Serves one chain; the number of bytes written to it, for the used ring, or SERVE_AGAIN or SERVE_ELSEWHERE.
+   * `hiprio`: it came on the hiprio queue. `defer`: others wait behind it, so it should not sleep.
    */
-  serve(chain: Chain, hiprio: boolean): number {
+  serve(chain: Chain, hiprio: boolean, defer = false): number {
     const start = performance.now();
     const { readable, writable } = chain;
     const bytesIn = readable.bytes;
@@ -130,9 +140,13 @@ export class Gate {
     // Without room for a header nothing can be answered, so nothing is done either.
     if (replies && writable.bytes < OutHeader.bytes) return this.#refuseRunt(bytesIn);
 
+    if (defer && record !== undefined && SLEEPS[opcode] === 1) return SERVE_ELSEWHERE;
+
+    this.#request.nowait = defer;
     let result = this.#admit(chain, record, first, hiprio);
     if (result === 0) result = this.#execute(record as Opcode);
-    if (result === RETRY) {
+    if (result === WOULD_SLEEP && defer) return SERVE_ELSEWHERE;
+    if (result === RETRY || result === WOULD_SLEEP) {
       if (this.#waits !== undefined && !hiprio) return SERVE_AGAIN;
       result = -EAGAIN;
     }

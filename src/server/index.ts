@@ -2,5 +2,6 @@ export { Counters, COUNTERS_BYTES, formatStatistics, type OpcodeStatistics } fro
 export { Gate, type GateOptions } from './gate.ts';
 export { createLog, LOG_LEVELS, type Log, type LogLevel, writeLine } from './log.ts';
 export { initOffer, type OfferedPolicy } from './offer.ts';
+export { POOL_THREADS_MAX } from './pool.ts';
 export { type ServeOptions, Server } from './server.ts';
 export { SESSION_WORDS } from './session-state.ts';

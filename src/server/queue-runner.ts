@@ -3,7 +3,8 @@ import type { GuestMemory } from '../memory/index.ts';
 import { drainEventfd, signalEventfd } from '../sys/index.ts';
 import type { RingSetup } from '../vhost/index.ts';
 import { Chain, DeviceQueue, POP_BAD_CHAIN, POP_BROKEN, POP_CHAIN } from '../virtio/index.ts';
-import { type Gate, SERVE_AGAIN } from './gate.ts';
+import { type Gate, SERVE_AGAIN, SERVE_ELSEWHERE } from './gate.ts';
+import type { PoolClient } from './pool.ts';
 import type { QueueWaits, Wakers } from './waits.ts';
 
 /** Chains after which the thread looks at its other duties, and used entries that are published together. */
@@ -13,8 +14,9 @@ const PUBLISH_EVERY = 8;
 const FIRST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 20;
 
-/** What it takes to let requests wait. */
+/** What it takes to let requests wait, and to have some done by others. */
 export interface Waiting {
+  readonly pool: PoolClient;
   readonly waits: QueueWaits;
   readonly wakers: Wakers;
   /** An eventfd that ends this thread's sleep. */
@@ -29,6 +31,7 @@ export class QueueRunner {
   readonly #hiprio: boolean;
   readonly #warn: (message: string) => void;
   readonly #waiting: Waiting | undefined;
+  readonly #defers: boolean;
   #ring: RingSetup | undefined;
   #pauseMs = FIRST_PAUSE_MS;
   /** When waiting requests are asked again. */
@@ -42,6 +45,7 @@ export class QueueRunner {
     this.#hiprio = index === 0;
     this.#warn = warn;
     this.#waiting = waiting;
+    this.#defers = waiting !== undefined && waiting.pool.size > 0;
   }
 
   get kickFd(): number {
@@ -52,12 +56,17 @@ export class QueueRunner {
   start(ring: RingSetup): void {
     this.#queue.start(ring);
     this.#ring = ring;
+    this.#waiting?.pool.start(ring);
     const waits = this.#waiting?.waits;
     if (waits !== undefined && waits.count > 0 && !this.#queue.carry(waits.count)) waits.dropAll();
   }
 
-  /** The next available index. Requests that wait are not touched until the next start. */
+  /**
+   * The next available index. What is under way in the pool is waited for; requests that wait for something else are
+   * not touched until the next start.
+   */
   stop(): number {
+    if (this.#ring !== undefined && this.#waiting !== undefined) this.#drain(this.#ring, this.#waiting.pool);
     const next = this.#queue.stop();
     this.#ring = undefined;
     return next;
@@ -110,10 +119,35 @@ export class QueueRunner {
       this.#queue.push(head, 0);
       return;
     }
-    const drops = waits === undefined ? 0 : waits.drops;
-    const written = this.#gate.serve(this.#chain, this.#hiprio);
-    if (written === SERVE_AGAIN) this.#wait(head, drops);
-    else this.#queue.push(head, written);
+    this.#serveChain(this.#defers && this.#queue.more);
+  }
+
+  #serveChain(defer: boolean): void {
+    const waiting = this.#waiting;
+    const { head } = this.#chain;
+    const drops = waiting === undefined ? 0 : waiting.waits.drops;
+    const written = this.#gate.serve(this.#chain, this.#hiprio, defer);
+    if (written >= 0) this.#queue.push(head, written);
+    else if (written === SERVE_AGAIN) this.#wait(head, drops);
+    else if (written === SERVE_ELSEWHERE && !waiting?.pool.offer(head)) this.#serveChain(false);
+  }
+
+  /** Serves the chain at `head`, which was popped before, here and now. */
+  #serveHere(head: number): void {
+    if (this.#queue.again(this.#chain, head) === POP_CHAIN) this.#serveChain(false);
+    else this.#queue.push(head, 0);
+  }
+
+  #takeDone(pool: PoolClient): void {
+    // What must be asked again, or not even there, is served here: only here it can wait.
+    if (pool.length >= 0) this.#queue.push(pool.head, pool.length);
+    else this.#serveHere(pool.head);
+  }
+
+  #drain(ring: RingSetup, pool: PoolClient): void {
+    for (let head = pool.takeBack(); head >= 0; head = pool.takeBack()) this.#serveHere(head);
+    while (pool.awaitOne()) this.#takeDone(pool);
+    this.#publish(ring);
   }
 
   #wait(head: number, drops: number): void {
@@ -132,11 +166,22 @@ export class QueueRunner {
     return Math.max(0, Math.ceil(this.#askAt - performance.now()));
   }
 
-  /** Serves again what waits: `now`, as something may have been released or interrupted, or when it is time. */
-  attend(now: boolean): void {
+  /**
+   * Gives back what the pool has done, and serves again what waits: `woken`, as something may have been released or
+   * interrupted, or when it is time.
+   */
+  attend(woken: boolean): void {
     const ring = this.#ring;
-    if (!this.#registered || this.#waiting === undefined || ring === undefined) return;
-    const { waits, wakers, wakeFd } = this.#waiting;
+    if (this.#waiting === undefined || ring === undefined) return;
+    const { pool } = this.#waiting;
+    if (woken && pool.underWay > 0) {
+      while (pool.collect()) this.#takeDone(pool);
+      this.#publish(ring);
+    }
+    if (this.#registered) this.#attendWaits(ring, this.#waiting, woken);
+  }
+
+  #attendWaits(ring: RingSetup, { waits, wakers, wakeFd }: Waiting, now: boolean): void {
     if (now || performance.now() >= this.#askAt) {
       this.#askAll(waits);
       this.#publish(ring);

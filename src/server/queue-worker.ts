@@ -1,7 +1,8 @@
 /** The thread of one request queue: sleeps until the driver kicks or the session thread has a command. */
-import { receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 
 import { drainEventfd, Epoll } from '../sys/index.ts';
+import { PoolClient } from './pool.ts';
 import { QueueRunner } from './queue-runner.ts';
 import { countAlive, park, startServing } from './serving.ts';
 import {
@@ -11,6 +12,7 @@ import {
   ANSWER_STARTED,
   type QueueCommand,
   type QueueData,
+  type ToMain,
 } from './threads.ts';
 import { QueueWaits, Waits, Wakers } from './waits.ts';
 
@@ -20,7 +22,10 @@ const KEY_KICK = 1;
 const data = workerData as QueueData;
 const leave = countAlive(data.alive);
 const { mirror, gate, warn } = await startServing(data);
+const morePool: ToMain = { kind: 'spawn-pool' };
+const pool = new PoolClient(data.pool, data.queue, data.commandFd, () => parentPort?.postMessage(morePool));
 const runner = new QueueRunner(mirror.memory, data.queue, gate, warn, {
+  pool,
   waits: new QueueWaits(new Waits(data.waits), data.queue, data.commandFd),
   wakers: new Wakers(data.wakers),
   wakeFd: data.commandFd,

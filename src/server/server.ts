@@ -20,8 +20,17 @@ import {
 import { configSpace } from './config-space.ts';
 import { COUNTERS_BYTES, type OpcodeStatistics, statistics } from './counters.ts';
 import { createLog, type Log, type LogLevel, writeLine } from './log.ts';
+import { createPool, POOL_THREADS_MAX } from './pool.ts';
 import { SESSION_WORDS } from './session-state.ts';
-import { type QueueData, type ServingData, type SessionData, type ToMain, threadUrl } from './threads.ts';
+import {
+  type PoolData,
+  type QueueData,
+  type ServingData,
+  type SessionData,
+  type ThreadName,
+  type ToMain,
+  threadUrl,
+} from './threads.ts';
 import { Waits, Wakers } from './waits.ts';
 
 export interface ServeOptions {
@@ -35,8 +44,14 @@ export interface ServeOptions {
   /** Let a VM connect again after one has gone. Without it a session ends with its VM. */
   readonly stay: boolean;
   readonly logLevel: LogLevel;
+  /**
+   * Threads for each VM, made when first needed, for operations that may sleep for long while others wait in the same
+   * queue: 0 to 64, default 2.
+   */
+  readonly threadPoolSize?: number;
 }
 
+const THREAD_POOL_SIZE = 2;
 /** Threads get so long to end by themselves. */
 const THREADS_END_MS = 700;
 const UMASK_PRIVATE = 0o077;
@@ -134,6 +149,7 @@ export class Server {
       sessionState: new SharedArrayBuffer(SESSION_WORDS * 4),
       waits,
       wakers: this.#wakers,
+      pool: createPool(Math.min(this.#options.threadPoolSize ?? THREAD_POOL_SIZE, POOL_THREADS_MAX)),
       offer: this.#options.offer,
       logLevel: this.#options.logLevel,
       alive: this.#alive,
@@ -156,9 +172,13 @@ export class Server {
     switch (message.kind) {
       case 'spawn': {
         const data: QueueData = { ...serving, ...message, kind: 'queue', counters: this.#newCounters() };
-        this.#spawn('queue-worker', data, [message.commands]);
+        const worker = this.#spawn('queue-worker', data, [message.commands]);
+        worker.on('message', (each: ToMain) => this.#hear(each, serving, socket));
         break;
       }
+      case 'spawn-pool':
+        this.#spawn('pool-worker', { ...serving, kind: 'pool', counters: this.#newCounters() }, []);
+        break;
       case 'ended':
         this.#endSession(socket);
         break;
@@ -178,11 +198,7 @@ export class Server {
     return counters;
   }
 
-  #spawn(
-    name: 'session-worker' | 'queue-worker',
-    data: SessionData | QueueData,
-    transfer: QueueData['commands'][],
-  ): Worker {
+  #spawn(name: ThreadName, data: SessionData | QueueData | PoolData, transfer: QueueData['commands'][]): Worker {
     const worker = new Worker(threadUrl(name), {
       workerData: data,
       transferList: transfer,

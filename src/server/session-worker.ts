@@ -6,6 +6,7 @@ import { accept, Epoll, SysError, waitReadable } from '../sys/index.ts';
 import { Backend, Channel, type MappedRegion, type RingSetup, type VhostDevice, VhostError } from '../vhost/index.ts';
 import { QueueError } from '../virtio/index.ts';
 import { configSpace } from './config-space.ts';
+import { endPool, setPoolMemory } from './pool.ts';
 import { QueueRunner } from './queue-runner.ts';
 import { QueueThread } from './queue-thread.ts';
 import { countAlive, park, startServing } from './serving.ts';
@@ -49,6 +50,7 @@ class Device implements VhostDevice {
   setMemory(regions: readonly MappedRegion[]): void {
     mirror.set(regions);
     for (const thread of this.#threads) thread?.setMemory(regions);
+    setPoolMemory(data.pool, regions);
     this.#regions = regions;
   }
 
@@ -83,6 +85,7 @@ class Device implements VhostDevice {
 
   quit(): void {
     for (const thread of this.#threads) thread?.quit(QUIT_MS);
+    endPool(data.pool);
   }
 }
 

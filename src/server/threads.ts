@@ -4,9 +4,12 @@ import type { MessagePort } from 'node:worker_threads';
 import type { InitOffer } from '../fuse/index.ts';
 import type { MappedRegion, RingSetup } from '../vhost/index.ts';
 import type { LogLevel } from './log.ts';
+import type { SharedPool } from './pool.ts';
+
+export type ThreadName = 'session-worker' | 'queue-worker' | 'pool-worker';
 
 /** The URL of a thread's module beside this one: TypeScript in a checkout, JavaScript when published. */
-export function threadUrl(name: 'session-worker' | 'queue-worker'): URL {
+export function threadUrl(name: ThreadName): URL {
   const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
   return new URL(`./${name}${extension}`, import.meta.url);
 }
@@ -22,6 +25,8 @@ export interface ServingData {
   readonly waits: SharedArrayBuffer;
   /** Of the process; see `Wakers`. */
   readonly wakers: SharedArrayBuffer;
+  /** Of the session. */
+  readonly pool: SharedPool;
   readonly counters: SharedArrayBuffer;
   readonly offer: InitOffer;
   readonly logLevel: LogLevel;
@@ -47,7 +52,11 @@ export interface QueueData extends ServingData {
   readonly answers: SharedArrayBuffer;
 }
 
-/** From a session thread to the main thread. */
+export interface PoolData extends ServingData {
+  readonly kind: 'pool';
+}
+
+/** From a session's threads to the main thread. */
 export type ToMain =
   | {
       readonly kind: 'spawn';
@@ -56,6 +65,8 @@ export type ToMain =
       readonly commandFd: number;
       readonly answers: SharedArrayBuffer;
     }
+  /** From a queue's thread: all threads of the pool are at work, and one more is wanted. */
+  | { readonly kind: 'spawn-pool' }
   /** `fd`: the connection, for the main thread to shut down when this one is stuck in it. */
   | { readonly kind: 'connected'; readonly fd: number }
   | { readonly kind: 'disconnected' }

@@ -48,6 +48,7 @@ export const S_IFDIR = 0o040000;
 export const S_IFCHR = 0o020000;
 export const S_IFIFO = 0o010000;
 // linux/fs.h
+export const RWF_NOWAIT = 0x08;
 export const RWF_APPEND = 0x10;
 export const RENAME_NOREPLACE = 1;
 export const RENAME_EXCHANGE = 2;

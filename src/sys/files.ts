@@ -229,3 +229,14 @@ const libcCopyFileRange = bind('copy_file_range', 6);
 /** copy_file_range(2): the offsets are the addresses of two off_t. */
 export const copyFileRange = (fdIn: number, offIn: number, fdOut: number, offOut: number, length: number): number =>
   check(libcCopyFileRange(I(fdIn), U(offIn), I(fdOut), U(offOut), U(length), 0n));
+
+const libcPreadv2 = bind('preadv2', 5);
+/** preadv2(2). With RWF_NOWAIT: -EAGAIN, or less than asked for, where it would have to wait for the disk. */
+export const preadv2 = (
+  fd: number,
+  iovecs: number,
+  count: number,
+  offsetLo: number,
+  offsetHi: number,
+  flags: number,
+): number => check(libcPreadv2(I(fd), U(iovecs), I(count), U2(offsetLo, offsetHi), I(flags)));

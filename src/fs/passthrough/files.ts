@@ -1,5 +1,17 @@
 /** Operations on files: open, read, write and their kin. */
-import { EEXIST, EINVAL, EISDIR, EMFILE, ENFILE, ENOENT, ENOSYS, EOPNOTSUPP, EROFS, EBADF } from '../../core/index.ts';
+import {
+  EAGAIN,
+  EEXIST,
+  EINVAL,
+  EISDIR,
+  EMFILE,
+  ENFILE,
+  ENOENT,
+  ENOSYS,
+  EOPNOTSUPP,
+  EROFS,
+  EBADF,
+} from '../../core/index.ts';
 import {
   CopyFileRangeIn,
   CreateIn,
@@ -40,15 +52,17 @@ import {
   O_WRONLY,
   openat,
   preadv,
+  preadv2,
   pwritev,
   pwritev2,
   RWF_APPEND,
+  RWF_NOWAIT,
   S_IFDIR,
   S_IFREG,
   seekPosition,
   statusFlags,
 } from '../../sys/index.ts';
-import type { Request } from '../file-system.ts';
+import { type Request, WOULD_SLEEP } from '../file-system.ts';
 import type { Context } from './context.ts';
 import { HANDLE_APPEND } from './handles.ts';
 import { OpenFile } from './open-file.ts';
@@ -70,6 +84,8 @@ const SEEK_HOLE = 4;
 const READ = 0;
 const WRITE = 1;
 const APPEND = 2;
+/** READ, as far as the page cache goes. */
+const READ_NOW = 3;
 
 export class Files {
   readonly #context: Context;
@@ -80,6 +96,8 @@ export class Files {
   readonly #readonly: boolean;
   /** Flags of a guest's open that are passed on: OPEN_FLAGS and what the user allows. */
   readonly #openFlags: number;
+  /** Until a file system turns out not to know RWF_NOWAIT. */
+  #readsNow = true;
 
   constructor(context: Context, readonly: boolean, openFlags: number) {
     this.#context = context;
@@ -257,7 +275,8 @@ export class Files {
     const size = Math.min(ReadIn.size(view, request.body), request.dataBytes);
     if (!isOffset(view, request.body + ReadIn.offsets.offset)) return -EINVAL;
     const fd = this.#acquire(request, ReadIn.offsets.fh, O_RDONLY);
-    const result = fd < 0 ? fd : this.#transfer(request, fd, size, READ);
+    const direction = request.nowait && this.#readsNow ? READ_NOW : READ;
+    const result = fd < 0 ? fd : this.#transfer(request, fd, size, direction);
     this.#file.release();
     return result;
   }
@@ -316,12 +335,19 @@ export class Files {
       const result =
         direction === READ
           ? preadv(fd, vectors.address, count, lo, hi)
-          : direction === WRITE
-            ? pwritev(fd, vectors.address, count, lo, hi)
-            : pwritev2(fd, vectors.address, count, lo, hi, RWF_APPEND);
+          : direction === READ_NOW
+            ? preadv2(fd, vectors.address, count, lo, hi, RWF_NOWAIT)
+            : direction === WRITE
+              ? pwritev(fd, vectors.address, count, lo, hi)
+              : pwritev2(fd, vectors.address, count, lo, hi, RWF_APPEND);
+      if (direction === READ_NOW && (result === -EAGAIN || result === -EOPNOTSUPP)) {
+        if (result === -EOPNOTSUPP) this.#readsNow = false;
+        return WOULD_SLEEP;
+      }
       if (result < 0) return done > 0 ? done : result;
       done += result;
-      if (result < vectors.bytes) break;
+      // Less than asked for is the end of the file, or of what is in the page cache: the next call tells.
+      if (result < vectors.bytes && (direction !== READ_NOW || result === 0)) break;
       const carry = (lo >>> 0) + result > 0xffffffff;
       lo = (lo + result) | 0;
       if (carry) hi += 1;

@@ -1,0 +1,26 @@
+/** Serves the file system of cell-file-system.ts. It takes those arguments of `virtiofs serve` that it needs. */
+import { parseArgs } from 'node:util';
+
+import { cachePolicy } from '../src/coherence/index.ts';
+import { initOffer, Server, writeLine } from '../src/server/index.ts';
+
+const { values } = parseArgs({
+  allowPositionals: true,
+  options: {
+    'shared-dir': { type: 'string' },
+    'socket-path': { type: 'string', multiple: true, default: [] },
+    'thread-pool-size': { type: 'string', default: '2' },
+  },
+});
+const server = await Server.start({
+  fileSystem: { module: new URL('cell-file-system.ts', import.meta.url).href, options: undefined },
+  socketPaths: values['socket-path'],
+  offer: initOffer(cachePolicy('auto')),
+  stay: true,
+  logLevel: 'warn',
+  threadPoolSize: Number(values['thread-pool-size']),
+});
+process.on('SIGTERM', () => server.stop());
+writeLine('Waiting for vhost-user socket connection...');
+await server.finished;
+process.exit();
