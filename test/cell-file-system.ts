@@ -6,7 +6,7 @@ import { threadId } from 'node:worker_threads';
 
 import { EINVAL } from '../src/core/index.ts';
 import { ForgetIn, LseekOut } from '../src/fuse/index.ts';
-import { type RawFileSystem, type Request, RETRY, WOULD_SLEEP } from '../src/fs/file-system.ts';
+import { type RawFileSystem, type Request, RETRY, type Services, WOULD_SLEEP } from '../src/fs/file-system.ts';
 
 // Cells.
 const BEGUN = 0;
@@ -23,7 +23,7 @@ export const openSession = (): null => null;
 export const closeExport = (): void => undefined;
 export const gauges = (): Record<string, number> => ({});
 
-export function openWorker(exported: SharedArrayBuffer, _session: null, released: () => void): RawFileSystem {
+export function openWorker(exported: SharedArrayBuffer, _session: null, { released }: Services): RawFileSystem {
   const cells = new Int32Array(exported);
 
   function sleep(): number {

@@ -20,7 +20,7 @@ const SECOND_MS = 1000;
 const SLACK_MS = 500;
 const IS_ROOT = process.getuid?.() === 0;
 const CLEAN = { code: 0, signal: null };
-const EMPTY = { inodes: 1, inodeDescriptors: 1, handles: 0 };
+const EMPTY = { inodes: 1, inodeDescriptors: 1, mounts: 1, handles: 0 };
 
 function temporaryFolder(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'virtiofs-test-'));
