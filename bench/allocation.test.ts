@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { GCProfiler } from 'node:v8';
 
+import { parseXattrMap } from '../src/fs/passthrough/index.ts';
 import { opcodes } from '../src/fuse/index.ts';
 import { InProcess } from './in-process.ts';
 
@@ -43,6 +44,19 @@ test('a million READ requests cause no garbage collection of their own', () => {
 test('a million LOOKUP requests cause no garbage collection of their own', () => {
   daemon.prepare(opcodes.LOOKUP.code, 1, [], 'file');
   assert.ok(collectionsOf(() => daemon.serve()) <= MOST_COLLECTIONS);
+});
+
+test('nor do a million with ids that are translated, or names of attributes', () => {
+  const all = [{ from: 0, count: 0xffff_fff0, to: 0xffff_fff1, squash: true }];
+  const xattrRules = parseXattrMap(':map:user.:user.virtiofs.:');
+  const identity = { uids: { toHost: [], toGuest: all }, gids: { toHost: all, toGuest: [] }, xattrRules };
+  const other = new InProcess({ identity });
+  writeFileSync(join(other.share, 'file'), '');
+  other.prepare(opcodes.GETATTR.code, other.lookup('file'), [0, 0, 0, 0]);
+  assert.ok(collectionsOf(() => other.serve()) <= MOST_COLLECTIONS);
+  other.prepare(opcodes.GETXATTR.code, 1, [0, 0], 'user.absent');
+  assert.ok(collectionsOf(() => other.serve()) <= MOST_COLLECTIONS);
+  other.close();
 });
 
 test('garbage of 32 bytes a request would be seen', () => {

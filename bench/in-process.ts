@@ -19,6 +19,7 @@ import { Chain } from '../src/virtio/index.ts';
 
 const RAM_BYTES = 4 << 20;
 const REPLY_AT = 2 << 20;
+const INVALID_ID = 0xffffffff;
 
 export class InProcess {
   readonly share = mkdtempSync(join(tmpdir(), 'virtiofs-bench-'));
@@ -59,6 +60,9 @@ export class InProcess {
     InHeader.set.len(view, 0, length);
     InHeader.set.opcode(view, 0, opcode);
     InHeader.set.nodeid(view, 0, nodeid);
+    // As a guest with idmapped mounts: nobody.
+    InHeader.set.uid(view, 0, INVALID_ID);
+    InHeader.set.gid(view, 0, INVALID_ID);
     for (const [i, word] of body.entries()) view.setUint32(InHeader.bytes + i * 4, word, true);
     u8.set(nameBytes, InHeader.bytes + body.length * 4);
     this.#chain.readable.clear();

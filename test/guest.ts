@@ -28,6 +28,8 @@ export interface FuseRequest {
   readonly gid?: number;
   /** What follows the header. */
   readonly body?: Uint8Array;
+  /** At the end, a multiple of 8 bytes. */
+  readonly extensions?: Uint8Array;
   /** Room for the reply after its header; -1 for no writable descriptors at all, -16 to -2 for a part of the header. */
   readonly room?: number;
   /** Instead of the true length in the header. */
@@ -325,7 +327,8 @@ export class TestGuest {
 
   encode(request: FuseRequest): Uint8Array {
     const rest = request.body ?? new Uint8Array(0);
-    const message = new Uint8Array(InHeader.bytes + rest.length);
+    const extensions = request.extensions ?? new Uint8Array(0);
+    const message = new Uint8Array(InHeader.bytes + rest.length + extensions.length);
     const view = new DataView(message.buffer);
     this.#unique += 1n;
     InHeader.set.len(view, 0, request.length ?? message.length);
@@ -334,7 +337,9 @@ export class TestGuest {
     view.setBigUint64(InHeader.offsets.nodeid, BigInt(request.nodeid ?? 1), true);
     InHeader.set.uid(view, 0, request.uid ?? process.getuid?.() ?? 0);
     InHeader.set.gid(view, 0, request.gid ?? process.getgid?.() ?? 0);
+    InHeader.set.totalExtlen(view, 0, extensions.length / 8);
     message.set(rest, InHeader.bytes);
+    message.set(extensions, InHeader.bytes + rest.length);
     return message;
   }
 

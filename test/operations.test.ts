@@ -47,7 +47,7 @@ import {
 } from '../src/fuse/index.ts';
 import { O_RDONLY, O_RDWR, S_IFCHR, S_IFIFO, S_IFREG } from '../src/sys/index.ts';
 import { commonDaemon } from './daemon.ts';
-import { body, bytesOf, concat, type Entry, type FileAttributes, name } from './fuse.ts';
+import { body, bytesOf, concat, type Entry, type FileAttributes, name, words } from './fuse.ts';
 import { Mount, ownFolder, ROOT } from './mount.ts';
 
 const { FATTR, INIT } = flags;
@@ -659,17 +659,24 @@ test('a file that the host removed and made anew under the same name is another 
   assert.equal(mount.getattr(old).nlink, 0n);
 });
 
-test('extensions at the end of a request are skipped when they are declared, refused when not', (t) => {
+test('extensions at the end of a request are taken when they are declared and whole, refused when not', (t) => {
   const { mount, path, nodeid } = enter(t);
+  // A fuse_secctx_header without contexts, then a fuse_ext_header of type 32 with one group.
+  const extensions = words(8, 0, 16, 32, 1, 4711);
   const message = mount.guest.encode({
     opcode: opcodes.MKDIR.code,
     nodeid,
-    body: concat(body(opcodes.MKDIR.in, { mode: 0o755 }), name('dir'), new Uint8Array(16)),
+    body: concat(body(opcodes.MKDIR.in, { mode: 0o755 }), name('dir'), extensions),
   });
-  assert.equal(mount.guest.sendBytes(message, 144).error, -EINVAL);
-  new DataView(message.buffer).setUint16(36, 2, true);
-  assert.equal(mount.guest.sendBytes(message, 144).error, 0);
+  const send = (units: number): number => {
+    new DataView(message.buffer).setUint16(36, units, true);
+    return mount.guest.sendBytes(message, 144).error;
+  };
+  for (const units of [0, 2, 4, 0xffff]) assert.equal(send(units), -EINVAL, `${units} units`);
+  const length = new DataView(message.buffer, message.length - extensions.length);
+  length.setUint32(0, 0, true);
+  assert.equal(send(3), -EINVAL);
+  length.setUint32(0, 8, true);
+  assert.equal(send(3), 0);
   assert.deepEqual(readdirSync(path), ['dir']);
-  new DataView(message.buffer).setUint16(36, 0xffff, true);
-  assert.equal(mount.guest.sendBytes(message, 144).error, -EINVAL);
 });

@@ -142,7 +142,8 @@ test('with --stay VMs come one after another, and nothing is left of the one bef
   let descriptors = 0;
   for (let round = 0; round < 6; round += 1) {
     using mount = Mount.connect(daemon.socketPath, { requestQueues: 1 + (round % 3) });
-    assert.deepEqual(await daemon.gauges(), EMPTY);
+    const { inodes, inodeDescriptors, mounts, handles } = await daemon.gauges();
+    assert.deepEqual({ inodes, inodeDescriptors, mounts, handles }, EMPTY);
     // Another number of queues each time; the threads of all three are there from the third round on.
     if (round === 3) descriptors = daemon.descriptors();
     else if (round > 3) assert.equal(daemon.descriptors() - descriptors, 2 * (round % 3));

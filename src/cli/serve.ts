@@ -16,13 +16,13 @@ import {
   Server,
   writeLine,
 } from '../server/index.ts';
+import { addIdentityOptions, type IdentityFlags, identityOf } from './identity-options.ts';
 
-interface Options {
+interface Options extends IdentityFlags {
   readonly sharedDir: string;
   readonly socketPath: string[];
   readonly cache: CacheMode | 'none';
   readonly readonly: boolean;
-  readonly xattr: boolean;
   readonly posixLocks: boolean;
   readonly flock: boolean;
   readonly announceSubmounts: boolean;
@@ -91,7 +91,7 @@ function parseLimit(text: string): number {
 
 /** Adds `virtiofs serve`: the daemon, in the foreground. */
 export function registerServe(program: Command): void {
-  program
+  const command = program
     .command('serve')
     .description('share a directory with VMs through vhost-user sockets, in the foreground')
     .requiredOption('--shared-dir <dir>', 'the directory to share')
@@ -108,7 +108,6 @@ export function registerServe(program: Command): void {
     .option('--entry-timeout <seconds>', 'how long names are valid, instead of what --cache says', parseSeconds)
     .option('--attr-timeout <seconds>', 'how long attributes are valid', parseSeconds)
     .option('--negative-timeout <seconds>', 'how long a guest may trust that a name does not exist', parseSeconds)
-    .option('--xattr', 'pass extended attributes through', false)
     .option('--posix-locks', 'POSIX locks (fcntl) hold between guests and on the host, not only in the guest', false)
     .option('--flock', 'flock locks hold between guests and on the host', false)
     .option('--announce-submounts', 'mounts below the directory are mounts in the guest, too (the default)', true)
@@ -130,9 +129,9 @@ export function registerServe(program: Command): void {
     .option('--tag <tag>', 'the tag, for a VMM that takes it from the daemon (crosvm, generic vhost-user devices)')
     .option('--stay', 'go on when a VM has gone, and let it connect again', false)
     .option('--stats', 'print what was done, by opcode, at the end', false)
-    .addOption(new Option('--log-level <level>', 'what to log').choices(LOG_LEVELS).default('warn'))
-    .addHelpText('after', EXAMPLES)
-    .action(serve);
+    .addOption(new Option('--log-level <level>', 'what to log').choices(LOG_LEVELS).default('warn'));
+  addIdentityOptions(command);
+  command.addHelpText('after', EXAMPLES).action(serve);
 }
 
 /** Throws UserError unless `path` is a directory. */
@@ -157,12 +156,13 @@ async function serve(options: Options): Promise<void> {
     // Locks hold on open files, and a share that nothing may be changed in says so at OPEN.
     noOpen: options.readonly || options.posixLocks || options.flock ? false : undefined,
   });
+  const identity = identityOf(options);
   const { announceSubmounts, posixLocks, flock } = options;
   const passthrough: PassthroughOptions = {
     ...policy,
     sharedDir,
     readonly: options.readonly,
-    xattr: options.xattr,
+    ...identity.fileSystem,
     announceSubmounts,
     inodeFileHandles: options.inodeFileHandles,
     rlimitNofile: options.rlimitNofile,
@@ -174,7 +174,7 @@ async function serve(options: Options): Promise<void> {
   const server = await Server.start({
     fileSystem: { module: moduleUrl, options: passthrough },
     socketPaths: options.socketPath,
-    offer: initOffer({ ...policy, announceSubmounts, posixLocks, flock }),
+    offer: initOffer({ ...policy, announceSubmounts, posixLocks, flock }, identity.offered),
     tag: options.tag,
     threadPoolSize: options.threadPoolSize,
     stay: options.stay,

@@ -4,7 +4,7 @@
  * what only it knows: whether a node id or a handle is one that it gave to this session.
  */
 
-import type { OpcodeName } from '../fuse/index.ts';
+import type { Extensions, OpcodeName } from '../fuse/index.ts';
 
 /** Pieces of guest memory, in order. `src/memory` Segments has this shape. */
 export interface DataSegments {
@@ -25,12 +25,13 @@ export interface Scratch {
 }
 
 /** One request. The gate reuses the object: nothing of it is valid after the method returned. */
-export interface Request {
+export interface Request extends Extensions {
   readonly scratch: Scratch;
   opcode: number;
   /** The node id in two words, as signed integers: a double that is handed on would cost an allocation. */
   nodeidLo: number;
   nodeidHi: number;
+  /** Signed as well; -1, 'no id', in what does not create anything where idmapped mounts were agreed on. */
   uid: number;
   gid: number;
   /** What was agreed on at INIT (fuse_init_out `flags` and `flags2`), as signed words. */

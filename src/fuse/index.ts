@@ -1,5 +1,6 @@
 /** The FUSE protocol, 7.46, as virtio-fs carries it: structs, opcodes, flags, INIT, directory entries, names. Pure. */
 export { direntBytes, direntplusBytes, direntType, encodeDirent, encodeDirentplus } from './dirent.ts';
+export { type Extensions, layExtensions, MAX_GROUPS, secctxBytes } from './extensions.ts';
 export * as flags from './flags.ts';
 export { encodeInit, type InitAgreement, type InitOffer, type InitResult, negotiate } from './init.ts';
 export { nameLength, targetLength, xattrNameLength } from './names.ts';

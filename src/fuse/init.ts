@@ -77,7 +77,9 @@ function agree(view: DataView, at: number, bodyLength: number, offer: InitOffer)
   const extended = (theirs & INIT.INIT_EXT) !== 0 && bodyLength >= InitIn.offsets.flags2 + 4;
   const flags2 = extended ? (InitIn.flags2(view, at) & offer.flags2 & INIT2.mask) >>> 0 : 0;
   const known = INIT.mask & ~(INIT.INIT_RESERVED | INIT.INIT_EXT);
-  const flags = ((theirs & offer.flags & known) | (extended && offer.flags2 !== 0 ? INIT.INIT_EXT : 0)) >>> 0;
+  let flags = ((theirs & offer.flags & known) | (extended && offer.flags2 !== 0 ? INIT.INIT_EXT : 0)) >>> 0;
+  // A guest that clears set-id bits itself does so in the SETATTR that truncates, which this flag has it not send.
+  if ((flags & INIT.HANDLE_KILLPRIV_V2) === 0) flags = (flags & ~INIT.ATOMIC_O_TRUNC) >>> 0;
   const maxPages = (flags & INIT.MAX_PAGES) !== 0 ? offer.maxPages : DEFAULT_MAX_PAGES;
   return {
     status: 'agreed',

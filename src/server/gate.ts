@@ -7,9 +7,11 @@ import { E2BIG, EAGAIN, EINVAL, EIO, ENOSYS } from '../core/index.ts';
 import { type Handler, type RawFileSystem, type Request, RETRY, WOULD_SLEEP } from '../fs/file-system.ts';
 import {
   encodeInit,
+  flags,
   type InitOffer,
   InHeader,
   InterruptIn,
+  layExtensions,
   nameLength,
   negotiate,
   OPCODE_COUNT,
@@ -17,6 +19,7 @@ import {
   type Opcode,
   OutHeader,
   opcodes,
+  SetxattrIn,
   targetLength,
   xattrNameLength,
 } from '../fuse/index.ts';
@@ -48,6 +51,9 @@ const SLEEPS = new Uint8Array(OPCODE_COUNT);
 for (const name of ['FSYNC', 'FSYNCDIR', 'SYNCFS', 'FALLOCATE', 'COPY_FILE_RANGE', 'COPY_FILE_RANGE_64'] as const) {
   SLEEPS[opcodes[name].code] = 1;
 }
+const SETXATTR = opcodes.SETXATTR.code;
+/** Its payload is the name '/' and the extensions. */
+const TMPFILE = opcodes.TMPFILE.code;
 
 export interface GateOptions {
   readonly memory: GuestMemory;
@@ -110,6 +116,10 @@ export class Gate {
       reply: this.#out + OutHeader.bytes,
       replyRoom: 0,
       nowait: false,
+      groups: 0,
+      groupCount: 0,
+      contexts: 0,
+      contextCount: 0,
     };
   }
 
@@ -176,17 +186,19 @@ export class Gate {
     if (hiprio && !record.hiprio) return -EINVAL;
     if (record.code !== INIT && Atomics.load(this.#session, SESSION_INITIALIZED) === 0) return -EIO;
     if (this.#handlers[record.code] === undefined && !isOurs(record.code)) return -ENOSYS;
-    const bodyEnd = InHeader.bytes + record.inBytes;
+    const bodyEnd = InHeader.bytes + this.#bodyBytes(record);
     if (readable.bytes < bodyEnd) return -EINVAL;
 
     const request = this.#request;
     request.opcode = record.code;
     request.nodeidLo = view.getInt32(header + InHeader.offsets.nodeid, true);
     request.nodeidHi = view.getInt32(header + InHeader.offsets.nodeid + 4, true);
-    request.uid = InHeader.uid(view, header);
-    request.gid = InHeader.gid(view, header);
+    request.uid = view.getInt32(header + InHeader.offsets.uid, true);
+    request.gid = view.getInt32(header + InHeader.offsets.gid, true);
     request.agreed = this.#session[SESSION_FLAGS];
     request.agreed2 = this.#session[SESSION_FLAGS2];
+    request.groupCount = 0;
+    request.contextCount = 0;
     const roomFor = OutHeader.bytes + record.outBytes;
     if (record.reply !== 'none' && writable.bytes < roomFor) return -EINVAL;
     request.replyRoom = Math.min(REPLY_BYTES, writable.bytes - OutHeader.bytes);
@@ -204,15 +216,20 @@ export class Gate {
       const rest = readable.bytes - gathered;
       gatherInto(this.#memory, readable, gathered, this.#copy, header + gathered, rest);
     }
-    return this.#admitNames(record, readable.bytes);
+    return this.#admitNames(record, header + bodyEnd, header + readable.bytes);
+  }
+
+  /** Length of the fixed part: with SETXATTR_EXT that of SETXATTR is longer. */
+  #bodyBytes(record: Opcode): number {
+    const extended = record.code === SETXATTR && (this.#session[SESSION_FLAGS] & flags.INIT.SETXATTR_EXT) !== 0;
+    return extended ? SetxattrIn.bytes : record.inBytes;
   }
 
   /** Finds the names behind the fixed part, and that nothing is left after them but declared extensions. */
-  #admitNames(record: Opcode, length: number): number {
+  #admitNames(record: Opcode, from: number, end: number): number {
     const { u8, view } = this.#arena;
     const request = this.#request;
-    const end = this.#in + length;
-    let at = this.#in + InHeader.bytes + record.inBytes;
+    let at = from;
     if (record.names === 2) {
       const first = nameLength(u8, at, end);
       if (first < 0) return first;
@@ -232,8 +249,12 @@ export class Gate {
       }
       at += last + 1;
     }
-    if (record.payloadIn || record.code === INIT) return 0;
-    return at + InHeader.totalExtlen(view, this.#in) * 8 === end ? 0 : -EINVAL;
+    if (record.code === INIT) return 0;
+    const extensions = end - InHeader.totalExtlen(view, this.#in) * 8;
+    if (record.code === TMPFILE) at = Math.max(at, extensions);
+    else if (record.payloadIn) return 0;
+    if (extensions !== at) return -EINVAL;
+    return at === end ? 0 : layExtensions(view, u8, at, end, request);
   }
 
   /** Does what was asked: bytes of the reply's body, or a negative errno. */

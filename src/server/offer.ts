@@ -18,8 +18,17 @@ export interface OfferedPolicy {
   readonly announceSubmounts?: boolean;
 }
 
-/** What we can do, and what the cache policy adds. The guest's readahead is left to it. */
-export function initOffer(policy: OfferedPolicy): InitOffer {
+/** What of --posix-acl, --security-label and --killpriv-v2 is agreed on at INIT. */
+export interface OfferedIdentity {
+  readonly posixAcl: boolean;
+  readonly securityLabel: boolean;
+  readonly killPriv: boolean;
+}
+
+const PLAIN: OfferedIdentity = { posixAcl: false, securityLabel: false, killPriv: true };
+
+/** What we can do, and what the cache policy and the options of identity add. The guest's readahead is left to it. */
+export function initOffer(policy: OfferedPolicy, identity: OfferedIdentity = PLAIN): InitOffer {
   return {
     flags:
       INIT.ASYNC_READ |
@@ -38,8 +47,14 @@ export function initOffer(policy: OfferedPolicy): InitOffer {
       (policy.cacheSymlinks ? INIT.CACHE_SYMLINKS : 0) |
       (policy.writeback ? INIT.WRITEBACK_CACHE : 0) |
       (policy.posixLocks ? INIT.POSIX_LOCKS : 0) |
-      (policy.flock ? INIT.FLOCK_LOCKS : 0),
-    flags2: policy.allowMmap ? INIT2.DIRECT_IO_ALLOW_MMAP : 0,
+      (policy.flock ? INIT.FLOCK_LOCKS : 0) |
+      (identity.killPriv ? INIT.HANDLE_KILLPRIV_V2 : 0) |
+      (identity.posixAcl ? INIT.POSIX_ACL | INIT.DONT_MASK | INIT.SETXATTR_EXT : 0),
+    flags2:
+      INIT2.CREATE_SUPP_GROUP |
+      INIT2.ALLOW_IDMAP |
+      (identity.securityLabel ? INIT2.SECURITY_CTX : 0) |
+      (policy.allowMmap ? INIT2.DIRECT_IO_ALLOW_MMAP : 0),
     maxReadaheadBytes: MAX_PAYLOAD_BYTES,
     maxWriteBytes: MAX_PAYLOAD_BYTES,
     maxPages: MAX_PAGES,

@@ -47,6 +47,7 @@ export const S_IFREG = 0o100000;
 export const S_IFDIR = 0o040000;
 export const S_IFCHR = 0o020000;
 export const S_IFIFO = 0o010000;
+export const S_ISGID = 0o2000;
 // linux/fs.h
 export const RWF_NOWAIT = 0x08;
 export const RWF_APPEND = 0x10;
@@ -89,12 +90,20 @@ export const SHUT_RDWR = 2;
 export const PR_GET_SECUREBITS = 27;
 export const PR_SET_SECUREBITS = 28;
 export const SECBIT_NO_SETUID_FIXUP = 4;
+export const CAP_CHOWN = 0;
 export const CAP_DAC_OVERRIDE = 1;
 export const CAP_DAC_READ_SEARCH = 2;
+export const CAP_FOWNER = 3;
+export const CAP_FSETID = 4;
 export const CAP_SETGID = 6;
 export const CAP_SETUID = 7;
 
 export const RLIMIT_NOFILE = 7;
 
-// System call numbers that libc has no function for; these are the same on x86-64 and arm64.
+// linux/sched.h
+export const CLONE_FS = 0x200;
+
+// System call numbers that libc has no function for; this one is the same on x86-64 and arm64.
 export const SYS_OPENAT2 = 437n;
+/** libc's setgroups(3) changes all threads. */
+export const SYS_SETGROUPS = arm64 ? 159n : 116n;

@@ -211,6 +211,16 @@ const libcGetxattr = bind('getxattr', 4);
 export const getxattr = (path: number, name: number, value: number, size: number): number =>
   check(libcGetxattr(U(path), U(name), U(value), U(size)));
 
+/** getxattr(2) of the name at `names` + `nameAt` to `values` + `valueAt`: summed up here, as in `statxName`. */
+export const getxattrName = (
+  path: number,
+  names: number,
+  nameAt: number,
+  values: number,
+  valueAt: number,
+  size: number,
+): number => check(libcGetxattr(U(path), U(names + nameAt), U(values + valueAt), U(size)));
+
 const libcSetxattr = bind('setxattr', 5);
 /** setxattr(2). */
 export const setxattr = (path: number, name: number, value: number, size: number, flags: number): number =>

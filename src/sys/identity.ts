@@ -1,11 +1,14 @@
 /** Who this thread is on the host: file-system uid and gid, capabilities, limits. All per thread, but the limits. */
 import {
+  CAP_FSETID,
   CAP_SETGID,
   CAP_SETUID,
+  CLONE_FS,
   PR_GET_SECUREBITS,
   PR_SET_SECUREBITS,
   RLIMIT_NOFILE,
   SECBIT_NO_SETUID_FIXUP,
+  SYS_SETGROUPS,
 } from './constants.ts';
 import { bind, check, I, U } from './ffi.ts';
 import { Arena } from './memory.ts';
@@ -47,10 +50,42 @@ export function allowActingAs(): boolean {
   return check(libcPrctl(I(PR_SET_SECUREBITS), I(bits | SECBIT_NO_SETUID_FIXUP), 0n, 0n, 0n)) === 0;
 }
 
-/** setfsuid(2) and setfsgid(2): the owner of what this thread creates from now on. */
-export function actAs(uid: number, gid: number): void {
+/** An id that no user has: asks for the current one. */
+const NOBODY = I(-1);
+
+/**
+ * setfsuid(2) and setfsgid(2): the owner of what this thread creates from now on. False when the kernel did not take
+ * the ids, as those without a mapping in the daemon's user namespace.
+ */
+export function actAs(uid: number, gid: number): boolean {
   libcSetfsgid(I(gid), 0n);
   libcSetfsuid(I(uid), 0n);
+  // Neither call reports a failure.
+  return libcSetfsuid(NOBODY, 0n) === (uid | 0) && libcSetfsgid(NOBODY, 0n) === (gid | 0);
+}
+
+const libcSyscall = bind('syscall', 3);
+/** setgroups(2) of this thread: `count` gid_t at `list`. 0 or a negative errno. */
+export const setGroups = (list: number, count: number): number => check(libcSyscall(SYS_SETGROUPS, I(count), U(list)));
+
+const libcUnshare = bind('unshare', 2);
+/** unshare(CLONE_FS): gives this thread a umask (and a working directory) of its own. 0 or a negative errno. */
+export const unshareUmask = (): number => check(libcUnshare(I(CLONE_FS), 0n));
+
+const libcCapset = bind('capset', 2);
+/**
+ * Puts CAP_FSETID into this thread's effective capabilities, or takes it out. Without it the kernel clears set-id bits
+ * when a file is written to, truncated, or given a group that the thread is not in. 0 or a negative errno.
+ */
+export function useFsetid(on: boolean): number {
+  const { view } = arena;
+  view.setUint32(headerAt, LINUX_CAPABILITY_VERSION_3, true);
+  view.setUint32(headerAt + 4, 0, true);
+  const result = check(libcCapget(U(arena.address + headerAt), U(arena.address + dataAt)));
+  if (result < 0) return result;
+  const others = view.getInt32(dataAt, true) & ~(1 << CAP_FSETID);
+  view.setInt32(dataAt, on ? others | (1 << CAP_FSETID) : others, true);
+  return check(libcCapset(U(arena.address + headerAt), U(arena.address + dataAt)));
 }
 
 /** RLIMIT_NOFILE of the process: how many descriptors it may have, and how far it may raise that. */

@@ -1,5 +1,5 @@
 /** Operations on attributes: of an inode, and of the file system as a whole. */
-import { EACCES, EINVAL, ENOENT, EROFS } from '../../core/index.ts';
+import { EACCES, EINVAL, ENOENT, EPERM, EROFS } from '../../core/index.ts';
 import { AccessIn, flags, GetattrIn, SetattrIn, StatxIn, StatxOut } from '../../fuse/index.ts';
 import {
   AT_EMPTY_PATH,
@@ -25,9 +25,10 @@ import type { Context } from './context.ts';
 const ATTR_OUT_BYTES = 104;
 const STATFS_OUT_BYTES = 80;
 /** uid and gid that leave the owner as it is. */
-const UNCHANGED = 0xffffffff;
+const UNCHANGED = -1;
 const { FATTR, GETATTR_IN } = flags;
 const TIMES = FATTR.ATIME | FATTR.MTIME;
+const SETS = TIMES | FATTR.MODE | FATTR.UID | FATTR.GID | FATTR.SIZE;
 
 export class Attributes {
   readonly #context: Context;
@@ -90,17 +91,36 @@ export class Attributes {
     const { body } = request;
     const context = this.#context;
     const valid = SetattrIn.valid(view, body);
+    // What the guest's process may not set, its kernel has left out already.
+    context.credentials.keepSetIds(true);
     let result = 0;
-    if ((valid & (FATTR.UID | FATTR.GID)) !== 0) {
-      const uid = (valid & FATTR.UID) !== 0 ? SetattrIn.uid(view, body) : UNCHANGED;
-      const gid = (valid & FATTR.GID) !== 0 ? SetattrIn.gid(view, body) : UNCHANGED;
-      result = fchownat(fd, context.empty, uid, gid, AT_EMPTY_PATH);
-    }
+    if ((valid & SETS) === 0 || (valid & (FATTR.UID | FATTR.GID)) !== 0) result = this.#setOwner(request, fd, valid);
     if (result >= 0 && (valid & FATTR.MODE) !== 0) {
       result = fchmodat(context.procFd, context.procName(fd), SetattrIn.mode(view, body) & 0o7777);
     }
     if (result >= 0 && (valid & FATTR.SIZE) !== 0) result = this.#truncate(request, slot, fd, valid);
     if (result >= 0 && (valid & TIMES) !== 0) result = this.#setTimes(request, fd, valid);
+    return result;
+  }
+
+  /**
+   * As chown(2), which takes set-id bits and capabilities of all but directories. A SETATTR that sets nothing is how
+   * Linux asks for just that: before fallocate(2) and the like (file_remove_privs), and as chown(-1, -1).
+   */
+  #setOwner(request: Request, fd: number, valid: number): number {
+    const { view } = request.scratch;
+    const { uids, gids, empty, privileges } = this.#context;
+    const uid = view.getInt32(request.body + SetattrIn.offsets.uid, true);
+    const gid = view.getInt32(request.body + SetattrIn.offsets.gid, true);
+    const setsUid = (valid & FATTR.UID) !== 0;
+    const setsGid = (valid & FATTR.GID) !== 0;
+    // -1 would leave the owner alone, which is not what was asked for.
+    if ((setsUid && uid === UNCHANGED) || (setsGid && gid === UNCHANGED)) return -EINVAL;
+    if ((setsUid && uids.forbids(uid)) || (setsGid && gids.forbids(gid))) return -EPERM;
+    const hostUid = setsUid ? uids.toHost(uid) : UNCHANGED;
+    const hostGid = setsGid ? gids.toHost(gid) : UNCHANGED;
+    const result = fchownat(fd, empty, hostUid, hostGid, AT_EMPTY_PATH);
+    if (result >= 0) privileges.dropCapability(fd);
     return result;
   }
 
@@ -110,13 +130,16 @@ export class Attributes {
     const size = SetattrIn.size(view, request.body);
     if (!Number.isSafeInteger(size) || context.inodes.type(slot) !== S_IFREG >> 12) return -EINVAL;
     const handle = (valid & FATTR.FH) !== 0 ? context.pinHandle(request, SetattrIn.offsets.fh) : 0;
+    const keep = (valid & FATTR.KILL_SUIDGID) === 0;
     let result: number;
     if (handle !== 0) {
+      context.privileges.beforeChange(context.handles.fd(handle), keep);
       result = ftruncate(context.handles.fd(handle), size);
       context.handles.unpin(handle);
     } else {
       const file = context.reopen(fd, O_RDWR);
       if (file < 0) return file;
+      context.privileges.beforeChange(file, keep);
       result = ftruncate(file, size);
       close(file);
     }

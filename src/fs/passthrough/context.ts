@@ -4,8 +4,7 @@ import { flags as fuseFlags } from '../../fuse/index.ts';
 import {
   AT_EMPTY_PATH,
   AT_SYMLINK_NOFOLLOW,
-  actAs,
-  Arena,
+  type Arena,
   close,
   O_CLOEXEC,
   O_DIRECTORY,
@@ -30,13 +29,19 @@ import {
   statxName,
 } from '../../sys/index.ts';
 import type { Request, Scratch } from '../file-system.ts';
+import { Creation } from './creation.ts';
+import type { Credentials } from './credentials.ts';
 import { canReopen } from './file-handle.ts';
 import type { Handles } from './handles.ts';
+import type { HostNames } from './host-names.ts';
+import type { IdMap } from './id-map.ts';
+import type { WorkerIdentity } from './identity.ts';
 import { type Inodes, ROOT_SLOT } from './inodes.ts';
 import type { Lookups } from './lookups.ts';
 import { type InodeFileHandles, MOUNT_REOPENS } from './mounts.ts';
 import type { Opened } from './opened.ts';
 import { ProcNames } from './proc-names.ts';
+import { Privileges } from './privileges.ts';
 
 /** What the guest may keep, in the numbers that replies carry. */
 export interface ReplyPolicy {
@@ -66,10 +71,7 @@ export interface ContextOptions {
   readonly policy: ReplyPolicy;
   /** An O_PATH descriptor of /proc/self/fd, through which an O_PATH descriptor is opened for good. */
   readonly procFd: number;
-  /** Whether this thread may create files in the name of others. */
-  readonly mayActAs: boolean;
-  readonly uid: number;
-  readonly gid: number;
+  readonly identity: WorkerIdentity;
   readonly inodeFileHandles: InodeFileHandles;
   /** Guests are told of mounts; one that does not understand it may run out of inode numbers. */
   readonly announceSubmounts: boolean;
@@ -99,7 +101,6 @@ const MNT_ID = 36;
 /** In struct fuse_attr, in words. */
 const ATTR_FLAGS = 21;
 
-const ARENA_BYTES = 256 * 1024;
 const STATX_BYTES = 256;
 const STATX_OUT_BYTES = 288;
 /** What tells an inode and its mount, and all that the guest is told of it. */
@@ -114,17 +115,22 @@ export class Context {
   readonly policy: ReplyPolicy;
   readonly #opened: Opened;
   readonly procFd: number;
-  readonly arena = new Arena(ARENA_BYTES);
+  readonly arena: Arena;
+  readonly credentials: Credentials;
+  readonly uids: IdMap;
+  readonly gids: IdMap;
+  readonly hostNames: HostNames;
+  readonly creation: Creation;
+  readonly privileges: Privileges;
   /** An address of "". */
   readonly empty: number;
   /** An address of ".". */
   readonly dot: number;
-  readonly #mayActAs: boolean;
-  readonly #uid: number;
-  readonly #gid: number;
   readonly #inodeFileHandles: InodeFileHandles;
   readonly #announceSubmounts: boolean;
   readonly #warn: (message: string) => void;
+  /** The address of the path that `writeProcPath` writes. */
+  readonly procPath: number;
   readonly #statAddress: number;
   readonly #stat: number;
   readonly #how: number;
@@ -137,13 +143,17 @@ export class Context {
     this.policy = options.policy;
     this.#opened = options.opened;
     this.procFd = options.procFd;
-    this.#mayActAs = options.mayActAs;
-    this.#uid = options.uid;
-    this.#gid = options.gid;
     this.#inodeFileHandles = options.inodeFileHandles;
     this.#announceSubmounts = options.announceSubmounts;
     this.#warn = options.warn;
-    const { arena } = this;
+    const { arena, credentials, uids, gids, hostNames, securityLabel } = options.identity;
+    this.arena = arena;
+    this.credentials = credentials;
+    this.uids = uids;
+    this.gids = gids;
+    this.hostNames = hostNames;
+    this.creation = new Creation(this, securityLabel);
+    this.privileges = new Privileges(this);
     this.empty = arena.address + arena.reserve(1);
     const dotAt = arena.reserve(2);
     arena.u8[dotAt] = 0x2e;
@@ -152,6 +162,7 @@ export class Context {
     this.#stat = statAt >> 2;
     this.#statAddress = arena.address + statAt;
     this.#procNames = new ProcNames(arena);
+    this.procPath = this.#procNames.path;
     const howAt = arena.reserve(24);
     this.#how = arena.address + howAt;
     arena.u32[howAt >> 2] = O_PATH | O_NOFOLLOW | O_CLOEXEC;
@@ -163,12 +174,13 @@ export class Context {
     return this.arena.u32[this.#stat + MODE] & 0xffff;
   }
 
+  /** As the guest has it, and signed, as all ids. */
   get ownerUid(): number {
-    return this.arena.u32[this.#stat + UID];
+    return this.uids.toGuest(this.arena.u32[this.#stat + UID] | 0);
   }
 
   get ownerGid(): number {
-    return this.arena.u32[this.#stat + GID];
+    return this.gids.toGuest(this.arena.u32[this.#stat + GID] | 0);
   }
 
   /** Bytes. */
@@ -287,6 +299,7 @@ export class Context {
   #addMount(fd: number): number {
     const { u32 } = this.arena;
     const s = this.#stat;
+    this.credentials.meet(fd);
     const type = this.mode & S_IFMT;
     const isDirectory = type === S_IFDIR;
     // A file may be a mount as well; to open a device or a FIFO would do something.
@@ -351,25 +364,22 @@ export class Context {
     return opened === -EMFILE ? -ENFILE : opened;
   }
 
-  /** The address of a pinned inode's path in /proc, for calls that take no descriptor; negative errno. */
-  procPath(slot: number): number {
+  /** Writes a pinned inode's path in /proc to `procPath`, for calls that take no descriptor: 0, or a negative errno. */
+  writeProcPath(slot: number): number {
     const fd = this.inodes.fd(slot);
-    return fd < 0 ? fd : this.#procNames.path(fd);
+    if (fd < 0) return fd;
+    this.#procNames.writePath(fd);
+    return 0;
+  }
+
+  /** Writes a descriptor's path in /proc to `procPath`. */
+  writeProcPathOf(fd: number): void {
+    this.#procNames.writePath(fd);
   }
 
   /** The address of a descriptor's name in `procFd`. Valid until the next call. */
   procName(fd: number): number {
     return this.#procNames.name(fd);
-  }
-
-  /** What this thread creates from here to `actAsSelf` belongs to the guest's user. */
-  actAsGuest(uid: number, gid: number): void {
-    if (this.#mayActAs && (uid !== this.#uid || gid !== this.#gid)) actAs(uid, gid);
-  }
-
-  /** Back to the daemon's own identity: network file systems pass it on with every call. */
-  actAsSelf(uid: number, gid: number): void {
-    if (this.#mayActAs && (uid !== this.#uid || gid !== this.#gid)) actAs(this.#uid, this.#gid);
   }
 
   /** Whether the guest of a request makes a mount of its own of a mount on the host. */
@@ -404,6 +414,8 @@ export class Context {
     for (let i = 0; i < DEV_MAJOR; i += 1) u32[w + 8 + i] = this.arena.u32[this.#stat + i];
     u32[w + 8] &= STATX_ALL;
     this.#showInode(request, slot, w + 8 + INO);
+    u32[w + 8 + UID] = this.ownerUid;
+    u32[w + 8 + GID] = this.ownerGid;
   }
 
   /** Writes fuse_entry_out (128 bytes) for a slot found in `dir`, whose inode is in the stat buffer, at byte `at`. */
@@ -467,8 +479,8 @@ export class Context {
     u32[w + 14] = from[s + CTIME + 2];
     u32[w + 15] = from[s + MODE] & 0xffff;
     u32[w + 16] = from[s + NLINK];
-    u32[w + 17] = from[s + UID];
-    u32[w + 18] = from[s + GID];
+    u32[w + 17] = this.ownerUid;
+    u32[w + 18] = this.ownerGid;
     const minor = from[s + RDEV_MINOR];
     // new_encode_dev, include/linux/kdev_t.h.
     u32[w + 19] = (minor & 0xff) | (from[s + RDEV_MAJOR] << 8) | ((minor & ~0xff) << 12);

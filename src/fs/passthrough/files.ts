@@ -61,6 +61,7 @@ import {
   S_IFREG,
   seekPosition,
   statusFlags,
+  unlinkat,
 } from '../../sys/index.ts';
 import { type Request, WOULD_SLEEP } from '../file-system.ts';
 import type { Context } from './context.ts';
@@ -114,7 +115,9 @@ export class Files {
     if (this.#isOpenless(request)) return -ENOSYS;
     const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
-    const result = this.#open(request, slot, OpenIn.flags(request.scratch.view, request.body), request.reply);
+    const { view } = request.scratch;
+    const openFlags = OpenIn.openFlags(view, request.body);
+    const result = this.#open(request, slot, OpenIn.flags(view, request.body), openFlags, request.reply);
     inodes.unpin(slot);
     return result;
   }
@@ -125,7 +128,7 @@ export class Files {
   }
 
   /** Opens a pinned inode and writes fuse_open_out at `out`. */
-  #open(request: Request, slot: number, guestFlags: number, out: number): number {
+  #open(request: Request, slot: number, guestFlags: number, openFlags: number, out: number): number {
     const context = this.#context;
     const type = context.inodes.type(slot);
     // A guest opens its own FIFOs and devices; one that asks us wants a worker to block.
@@ -133,7 +136,10 @@ export class Files {
     if (this.#readonly && (guestFlags & (O_ACCMODE | O_TRUNC)) !== O_RDONLY) return -EROFS;
     const inodeFd = context.inodes.fd(slot);
     if (inodeFd < 0) return inodeFd;
+    const truncates = (guestFlags & O_TRUNC) !== 0;
+    if (truncates) context.credentials.keepSetIds((openFlags & flags.OPEN_IN.KILL_SUIDGID) === 0);
     const fd = openFile(context, inodeFd, this.#hostFlags(guestFlags), guestFlags);
+    if (fd >= 0 && truncates) context.privileges.dropCapability(fd);
     return fd < 0 ? fd : this.#replyOpen(request, fd, slot, guestFlags, out);
   }
 
@@ -177,17 +183,23 @@ export class Files {
     const mode = CreateIn.mode(view, request.body) & 0o7777;
     const hostFlags = this.#hostFlags(guestFlags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     if (!context.inodes.mayOpen()) return -ENFILE;
-    context.actAsGuest(request.uid, request.gid);
+    const begun = context.creation.begin(request, mode, CreateIn.umask(view, request.body));
+    if (begun < 0) return begun;
     const fd = openat(dirFd, name, hostFlags, mode);
-    context.actAsSelf(request.uid, request.gid);
+    context.creation.end();
     // Somebody else created it meanwhile. It may be anything, so it is opened as any known inode is.
     const exists = fd === -EEXIST && (guestFlags & O_EXCL) === 0;
     if (fd < 0 && !exists) return fd === -EMFILE ? -ENFILE : fd;
-    if (!exists) return this.#replyCreated(request, fd, dir, guestFlags);
+    if (!exists) {
+      const created = this.#replyCreated(request, fd, dir, guestFlags);
+      if (created < 0 && request.contextCount > 0) unlinkat(dirFd, name, 0);
+      return created;
+    }
     const slot = context.lookUp(dirFd, dir, request.scratch, request.name);
     if (slot < 0) return slot;
     context.writeEntryOut(request, request.reply, slot, dir);
-    return this.#replyOpened(slot, this.#open(request, slot, guestFlags, request.reply + ENTRY_OUT_BYTES));
+    const openFlags = CreateIn.openFlags(view, request.body);
+    return this.#replyOpened(slot, this.#open(request, slot, guestFlags, openFlags, request.reply + ENTRY_OUT_BYTES));
   }
 
   /** A file without a name, which LINK may give it later. */
@@ -207,16 +219,19 @@ export class Files {
     const { view } = request.scratch;
     const guestFlags = CreateIn.flags(view, request.body);
     const hostFlags = this.#hostFlags(guestFlags) | (guestFlags & O_EXCL) | O_TMPFILE | O_CLOEXEC;
-    context.actAsGuest(request.uid, request.gid);
-    const fd = openat(dirFd, context.dot, hostFlags, CreateIn.mode(view, request.body) & 0o7777);
-    context.actAsSelf(request.uid, request.gid);
+    const mode = CreateIn.mode(view, request.body) & 0o7777;
+    const begun = context.creation.begin(request, mode, CreateIn.umask(view, request.body));
+    if (begun < 0) return begun;
+    const fd = openat(dirFd, context.dot, hostFlags, mode);
+    context.creation.end();
     return fd < 0 ? fd : this.#replyCreated(request, fd, dir, guestFlags);
   }
 
   /** The entry and the handle of a file that was created just now as `fd`. */
   #replyCreated(request: Request, fd: number, dir: number, guestFlags: number): number {
     const context = this.#context;
-    const slot = context.lookUpOpen(fd, dir);
+    const labelled = context.creation.label(request, fd);
+    const slot = labelled < 0 ? labelled : context.lookUpOpen(fd, dir);
     if (slot < 0) {
       close(fd);
       return slot;
@@ -262,6 +277,7 @@ export class Files {
     const length = Math.min(CopyFileRangeIn.len(view, body), MAX_COPY_BYTES);
     // The kernel moves the offsets on, in scratch, where nobody needs them any more.
     const base = address + body;
+    this.#context.privileges.beforeChange(to, true);
     return copyFileRange(from, base + offsets.offIn, to, base + offsets.offOut, length);
   }
 
@@ -289,8 +305,10 @@ export class Files {
     // The descriptor itself never appends: pages that the guest's cache writes back belong where they came from, even
     // when the file that it uses for them was opened with O_APPEND. A program's own write goes to the host's end.
     const appends = (WriteIn.flags(view, body) & O_APPEND) !== 0;
-    const cached = (WriteIn.writeFlags(view, body) & flags.WRITE_IN.CACHE) !== 0;
+    const writeFlags = WriteIn.writeFlags(view, body);
+    const cached = (writeFlags & flags.WRITE_IN.CACHE) !== 0;
     const fd = this.#acquire(request, WriteIn.offsets.fh, O_RDWR);
+    if (fd >= 0) this.#context.privileges.beforeChange(fd, (writeFlags & flags.WRITE_IN.KILL_SUIDGID) === 0);
     const special = cached && (this.#file.mayAppend || this.#openFlags !== OPEN_FLAGS);
     const direction = appends && !cached ? APPEND : WRITE;
     const done =
@@ -403,6 +421,7 @@ export class Files {
     if ((mode & ~FALLOCATE_MODES) !== 0) return -EOPNOTSUPP;
     if (!Number.isSafeInteger(offset + length)) return -EINVAL;
     const fd = this.#acquire(request, FallocateIn.offsets.fh, O_RDWR);
+    if (fd >= 0) this.#context.privileges.beforeChange(fd, true);
     const result = fd < 0 ? fd : fallocate(fd, mode, offset, length);
     this.#file.release();
     return result;

@@ -5,7 +5,6 @@
 import { ENOSYS, EROFS, errnoName, UserError } from '../../core/index.ts';
 import { flags } from '../../fuse/index.ts';
 import {
-  allowActingAs,
   CAP_DAC_READ_SEARCH,
   close,
   coldString,
@@ -27,11 +26,13 @@ import {
 import type { Handler, RawFileSystem, Services } from '../file-system.ts';
 import { Attributes } from './attributes.ts';
 import { Context, type ReplyPolicy } from './context.ts';
+import { Credentials } from './credentials.ts';
 import { Directories } from './directories.ts';
 import { canReopen } from './file-handle.ts';
 import { Files } from './files.ts';
 import { Handles, type SharedHandles } from './handles.ts';
 import { sharedFileSystems } from './host-mounts.ts';
+import { type IdentityOptions, openIdentity, type SharedIdentity, shareIdentity } from './identity.ts';
 import { Inodes, type SharedInodes } from './inodes.ts';
 import { Ioctls } from './ioctl.ts';
 import { LockOperations } from './lock-operations.ts';
@@ -41,6 +42,10 @@ import type { InodeFileHandles } from './mounts.ts';
 import { Names } from './names.ts';
 import { Opened } from './opened.ts';
 import { Xattrs } from './xattrs.ts';
+
+export type { IdentityOptions } from './identity.ts';
+export { parseIdRules } from './id-map.ts';
+export { acceptsAcls, parseXattrMap } from './xattr-map.ts';
 
 /** Where workers load this module from. */
 export const moduleUrl = import.meta.url;
@@ -52,6 +57,7 @@ export interface PassthroughOptions {
   readonly readonly: boolean;
   /** Pass extended attributes through, ACLs excepted. */
   readonly xattr: boolean;
+  readonly identity?: Partial<IdentityOptions>;
   /** Guests' locks are locks on the host; without, the guest's kernel keeps them to itself. */
   readonly posixLocks?: boolean;
   readonly flock?: boolean;
@@ -84,6 +90,7 @@ export interface PassthroughExport {
   readonly xattr: boolean;
   readonly posixLocks: boolean;
   readonly flock: boolean;
+  readonly identity: SharedIdentity;
   readonly procFd: number;
   /** Whether inodes of the share's own mount can give their descriptors up and be reopened by handle. */
   readonly reopens: boolean;
@@ -139,7 +146,8 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
   const maxDescriptors = Math.max(128, limit - RESERVED_DESCRIPTORS);
   const shared = Inodes.create(Math.floor(maxDescriptors / 2), maxDescriptors);
   const inodes = new Inodes(shared);
-  addRoot(inodes, rootFd, mountFd, reopens);
+  const identity = shareIdentity(options.identity);
+  addRoot(inodes, rootFd, mountFd, reopens, identity);
   const { local, stamping } = sharedFileSystems(rootFd, sharedDir);
   const policy = {
     entryTtlMs: options.entryTtlMs,
@@ -164,6 +172,7 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
     xattr: options.xattr,
     posixLocks: options.posixLocks === true,
     flock: options.flock === true,
+    identity,
     procFd,
     reopens,
     announceSubmounts,
@@ -191,7 +200,7 @@ function limitDescriptors(wanted: number): number {
   );
 }
 
-function addRoot(inodes: Inodes, rootFd: number, mountFd: number, reopens: boolean): void {
+function addRoot(inodes: Inodes, rootFd: number, mountFd: number, reopens: boolean, identity: SharedIdentity): void {
   const looker = new Context({
     inodes,
     lookups: new Lookups(Lookups.create(2), inodes),
@@ -210,13 +219,12 @@ function addRoot(inodes: Inodes, rootFd: number, mountFd: number, reopens: boole
       directoryFlags: 0,
     },
     procFd: -1,
-    mayActAs: false,
-    uid: 0,
-    gid: 0,
     inodeFileHandles: 'never',
     announceSubmounts: true,
     warn: () => undefined,
+    identity: openIdentity(identity, false),
   });
+  looker.credentials.meet(rootFd);
   SysError.check(looker.statFd(rootFd), 'statx', 'the shared directory');
   looker.adoptRoot(rootFd, mountFd, reopens);
 }
@@ -256,19 +264,17 @@ export function openWorker(
     opened: new Opened(session.opened),
     policy: exported.policy,
     procFd: exported.procFd,
-    mayActAs: allowActingAs(),
-    uid: process.geteuid?.() ?? 0,
-    gid: process.getegid?.() ?? 0,
     inodeFileHandles,
     announceSubmounts,
     warn,
+    identity: openIdentity(exported.identity, true),
   });
   const handlers = handlersOf(context, exported);
   return {
-    handlers: {
+    handlers: settled(context.credentials, {
       ...handlers,
       ...lockHandlers(handlers, new LockOperations(context, locks, exported, released), exported),
-    },
+    }),
     reset: () => {
       handles.releaseAll();
       lookups.forgetAll();
@@ -288,6 +294,22 @@ function fullTable({ reopens, inodeFileHandles }: PassthroughExport): string {
   return (
     'descriptors for known and open files are in use: guests get ENFILE until they close or forget some.' +
     `${cure} There are more with a higher --rlimit-nofile.`
+  );
+}
+
+/** Those that create an inode, or may: they say themselves as whom. */
+const CREATING: ReadonlySet<string> = new Set(['MKNOD', 'MKDIR', 'SYMLINK', 'CREATE', 'TMPFILE', 'RENAME2']);
+
+/** All others are done by the daemon as itself. */
+function settled(credentials: Credentials, handlers: RawFileSystem['handlers']): RawFileSystem['handlers'] {
+  const wrap = (handler: Handler): Handler => {
+    return (request) => {
+      credentials.settle();
+      return handler(request);
+    };
+  };
+  return Object.fromEntries(
+    Object.entries(handlers).map(([name, handler]) => [name, CREATING.has(name) ? handler : wrap(handler)]),
   );
 }
 
@@ -384,7 +406,8 @@ export function gauges(exported: PassthroughExport, sessions: readonly Passthrou
     .map((session) => new Handles(session.handles, inodes).open)
     .reduce((sum, open) => sum + open, 0);
   const { known, open, mounts } = inodes;
-  const gauged = { inodes: known, inodeDescriptors: open, mounts: mounts.count, handles };
+  const identitySwitches = Credentials.switches(exported.identity.credentials);
+  const gauged = { inodes: known, inodeDescriptors: open, mounts: mounts.count, identitySwitches, handles };
   if (!exported.posixLocks) return gauged;
   const owners = sessions.map((session) => new Locks(session.locks, inodes).owners);
   return { ...gauged, lockOwners: owners.reduce((sum, each) => sum + each, 0) };

@@ -36,7 +36,8 @@ const SALT_PTR = 16;
 const SIG_SIZE = 24;
 const SIG_PTR = 32;
 const { UNRESTRICTED } = flags.IOCTL_IN;
-const { INVALID_UIDGID } = flags;
+/** As a signed word, like the ids of a request. */
+const NO_ID = flags.INVALID_UIDGID | 0;
 
 export class Ioctls {
   readonly #context: Context;
@@ -119,11 +120,11 @@ export class Ioctls {
 
   /**
    * Whether the guest's user may change these attributes. Kernels since 5.13 have decided that before they ask, older
-   * ones leave it to the server. Without an identity (INVALID_UIDGID) it is a newer one.
+   * ones leave it to the server. Without an identity it is a newer one.
    */
   #mayChange(request: Request, command: number, fd: number): number {
     const { uid } = request;
-    if (uid === 0 || uid === INVALID_UIDGID) return 0;
+    if (uid === 0 || uid === NO_ID) return 0;
     const context = this.#context;
     const looked = context.statFd(fd);
     if (looked < 0) return looked;
@@ -146,7 +147,7 @@ export class Ioctls {
     const { uid, gid } = request;
     const { mode, ownerUid, ownerGid } = context;
     const shift = uid === ownerUid ? 6 : gid === ownerGid ? 3 : 0;
-    if (uid !== 0 && (uid === INVALID_UIDGID || ((mode >> shift) & 2) === 0)) return -EPERM;
+    if (uid !== 0 && (uid === NO_ID || ((mode >> shift) & 2) === 0)) return -EPERM;
 
     const { view, address } = request.scratch;
     const at = payload(request);

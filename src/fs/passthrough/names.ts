@@ -27,6 +27,7 @@ import {
 } from '../../sys/index.ts';
 import type { Request } from '../file-system.ts';
 import type { Context } from './context.ts';
+import { NO_UMASK } from './credentials.ts';
 
 const ENTRY_OUT_BYTES = 128;
 const RENAME_FLAGS = RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT;
@@ -101,14 +102,38 @@ export class Names {
     if (dir === 0) return -ENOENT;
     const dirFd = context.inodes.fd(dir);
     let result = dirFd;
-    if (dirFd >= 0) {
-      context.actAsGuest(request.uid, request.gid);
-      result = makeIn(dirFd, request);
-      context.actAsSelf(request.uid, request.gid);
-      if (result >= 0) result = this.#replyEntry(request, dirFd, dir);
-    }
+    if (dirFd >= 0) result = this.#make(request, dirFd);
+    if (dirFd >= 0 && result >= 0) result = this.#replyMade(request, dirFd, dir);
     context.inodes.unpin(dir);
     return result;
+  }
+
+  #make(request: Request, dirFd: number): number {
+    const { creation } = this.#context;
+    const begun = creation.begin(request, modeOf(request), maskOf(request));
+    if (begun < 0) return begun;
+    const result = makeIn(dirFd, request);
+    creation.end();
+    return result;
+  }
+
+  /** Labels what was made just now and replies with its entry; what cannot be labelled is taken away again. */
+  #replyMade(request: Request, dirFd: number, dir: number): number {
+    if (request.contextCount === 0) return this.#replyEntry(request, dirFd, dir);
+    const context = this.#context;
+    const slot = context.lookUp(dirFd, dir, request.scratch, request.name);
+    if (slot < 0) return slot;
+    const fd = context.inodes.fd(slot);
+    const labelled = fd < 0 ? fd : context.creation.label(request, fd);
+    if (labelled < 0) {
+      const name = request.scratch.address + request.name;
+      unlinkat(dirFd, name, request.opcode === opcodes.MKDIR.code ? AT_REMOVEDIR : 0);
+      context.inodes.unpin(slot);
+      return labelled;
+    }
+    context.writeEntryOut(request, request.reply, slot, dir);
+    context.lookups.add(slot);
+    return ENTRY_OUT_BYTES;
   }
 
   unlink(request: Request): number {
@@ -143,7 +168,7 @@ export class Names {
   }
 
   #rename(request: Request, newdirOffset: number, flags: number): number {
-    const { lookups, inodes } = this.#context;
+    const { lookups, inodes, credentials } = this.#context;
     const oldDir = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (oldDir === 0) return -ENOENT;
     const newDir = this.#pinAt(request, newdirOffset);
@@ -152,10 +177,15 @@ export class Names {
       const { address } = request.scratch;
       const oldFd = inodes.fd(oldDir);
       const newFd = inodes.fd(newDir);
+      // A whiteout is a new inode, and its user's.
+      const whiteout = (flags & RENAME_WHITEOUT) !== 0;
+      const begun = whiteout ? credentials.enter(request, 0, 0) : 0;
+      if (!whiteout) credentials.settle();
       const held = newFd < 0 ? 0 : this.#context.holdNamed(newFd, newDir, request.scratch, request.name2);
-      if (oldFd < 0 || newFd < 0) result = Math.min(oldFd, newFd);
+      if (oldFd < 0 || newFd < 0 || begun < 0) result = Math.min(oldFd, newFd, begun);
       else result = renameat2(oldFd, address + request.name, newFd, address + request.name2, flags);
       if (held !== 0) inodes.unpin(held);
+      if (whiteout) credentials.leave();
       inodes.unpin(newDir);
     }
     inodes.unpin(oldDir);
@@ -192,6 +222,25 @@ export class Names {
     // Through /proc, as linking an empty path takes a capability; a symlink is linked itself, not followed further.
     const result = linkat(context.procFd, context.procName(fd), dirFd, name, AT_SYMLINK_FOLLOW);
     return result < 0 ? result : this.#replyEntry(request, dirFd, dir);
+  }
+}
+
+function modeOf(request: Request): number {
+  const { view } = request.scratch;
+  if (request.opcode === opcodes.MKNOD.code) return MknodIn.mode(view, request.body);
+  // A directory gets the set-group-id bit from its parent, and a symlink has none.
+  return 0;
+}
+
+function maskOf(request: Request): number {
+  const { view } = request.scratch;
+  switch (request.opcode) {
+    case opcodes.MKNOD.code:
+      return MknodIn.umask(view, request.body);
+    case opcodes.MKDIR.code:
+      return MkdirIn.umask(view, request.body);
+    default:
+      return NO_UMASK;
   }
 }
 

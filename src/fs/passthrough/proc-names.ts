@@ -8,12 +8,15 @@ export class ProcNames {
   readonly #arena: Arena;
   readonly #digitsAt: number;
   readonly #pathAt: number;
+  /** The address of the path that `writePath` writes. */
+  readonly path: number;
 
   constructor(arena: Arena) {
     this.#arena = arena;
     this.#digitsAt = arena.reserve(DIGITS_BYTES);
     this.#pathAt = arena.reserve(PROC_FD.length + DIGITS_BYTES);
     arena.u8.set(PROC_FD, this.#pathAt);
+    this.path = arena.address + this.#pathAt;
   }
 
   /** The address of a descriptor's number in digits: its name in /proc/self/fd. Valid until the next call. */
@@ -21,13 +24,13 @@ export class ProcNames {
     return this.#arena.address + this.#writeDigits(fd);
   }
 
-  /** The address of a descriptor's path. Valid until the next call. */
-  path(fd: number): number {
-    const { u8, address } = this.#arena;
+  /** Writes a descriptor's path to `path`. */
+  writePath(fd: number): void {
+    const { u8 } = this.#arena;
     let to = this.#pathAt + PROC_FD.length;
     for (let from = this.#writeDigits(fd); ; from += 1) {
       u8[to] = u8[from];
-      if (u8[to] === 0) return address + this.#pathAt;
+      if (u8[to] === 0) return;
       to += 1;
     }
   }

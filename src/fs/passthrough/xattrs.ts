@@ -1,18 +1,14 @@
 /** Operations on extended attributes, of any inode: by its path in /proc, as an O_PATH descriptor takes none. */
-import { EINVAL, ENOENT, EOPNOTSUPP, ERANGE } from '../../core/index.ts';
-import { GetxattrIn, GetxattrOut, SetxattrIn } from '../../fuse/index.ts';
-import { getxattr, listxattr, removexattr, setxattr } from '../../sys/index.ts';
+import { EINVAL, ENODATA, ENOENT, EPERM, ERANGE } from '../../core/index.ts';
+import { flags, GetxattrIn, GetxattrOut, SetxattrIn } from '../../fuse/index.ts';
+import { fchmodat, getxattrName, listxattr, removexattr, S_ISGID, setxattr } from '../../sys/index.ts';
 import type { Request } from '../file-system.ts';
 import type { Context } from './context.ts';
 
 // include/uapi/linux/limits.h
 const XATTR_SIZE_MAX = 65536;
 const XATTR_LIST_MAX = 65536;
-/**
- * ACLs are the guest's kernel's to understand, and it does only with POSIX_ACL: handed through as plain attributes they
- * would be enforced on the host alone.
- */
-const ACL_PREFIX = new TextEncoder().encode('system.posix_acl_');
+const ACL_ACCESS = new TextEncoder().encode('system.posix_acl_access\0');
 
 export class Xattrs {
   readonly #context: Context;
@@ -22,57 +18,84 @@ export class Xattrs {
   }
 
   getxattr(request: Request): number {
-    if (isAcl(request.scratch.u8, request.name)) return -EOPNOTSUPP;
-    const { lookups, inodes } = this.#context;
+    const { lookups, inodes, hostNames } = this.#context;
+    const { view, u8, address } = request.scratch;
+    const found = hostNames.find(u8, request.name, request.nameLength);
+    // What a rule forbids is not there to be read.
+    if (found < 0) return found === -EPERM ? -ENODATA : found;
     const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
-    const { view, address } = request.scratch;
     const size = Math.min(GetxattrIn.size(view, request.body), request.replyRoom, XATTR_SIZE_MAX);
-    const path = this.#context.procPath(slot);
-    const target = size === 0 ? 0 : address + request.reply;
-    const result = path < 0 ? path : getxattr(path, address + request.name, target, size);
+    let result = this.#context.writeProcPath(slot);
+    if (result === 0) {
+      const names = found === 0 ? address : hostNames.address;
+      const nameAt = found === 0 ? request.name : 0;
+      // Without room for a value the address is not looked at.
+      result = getxattrName(this.#context.procPath, names, nameAt, address, request.reply, size);
+    }
     inodes.unpin(slot);
     return size === 0 ? replySize(request, result) : result;
   }
 
   listxattr(request: Request): number {
-    const { lookups, inodes } = this.#context;
+    const { lookups, inodes, hostNames } = this.#context;
     const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
     const { view, address } = request.scratch;
     const size = Math.min(GetxattrIn.size(view, request.body), request.replyRoom);
-    const path = this.#context.procPath(slot);
-    let result = path < 0 ? path : listxattr(path, address + request.reply, XATTR_LIST_MAX);
+    let result = this.#context.writeProcPath(slot);
+    if (result === 0) result = listxattr(this.#context.procPath, address + request.reply, XATTR_LIST_MAX);
     inodes.unpin(slot);
-    if (result > 0) result = withoutAcls(request.scratch.u8, request.reply, result);
+    if (result > 0) result = hostNames.filter(request.scratch.u8, request.reply, result);
     if (size === 0) return replySize(request, result);
     return result > size ? -ERANGE : result;
   }
 
   setxattr(request: Request): number {
-    if (isAcl(request.scratch.u8, request.name)) return -EOPNOTSUPP;
-    const { view, address } = request.scratch;
-    const size = SetxattrIn.size(view, request.body);
+    const { view, u8, address } = request.scratch;
+    const { body } = request;
+    const { lookups, inodes, hostNames } = this.#context;
+    const found = hostNames.find(u8, request.name, request.nameLength);
+    if (found < 0) return found;
+    const size = SetxattrIn.size(view, body);
     // The payload is the name, its NUL and the value.
     if (size !== request.dataBytes - request.nameLength - 1) return -EINVAL;
-    const { lookups, inodes } = this.#context;
     const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
-    const path = this.#context.procPath(slot);
-    const name = address + request.name;
-    const value = name + request.nameLength + 1;
-    const result = path < 0 ? path : setxattr(path, name, value, size, SetxattrIn.flags(view, request.body));
+    this.#context.credentials.keepSetIds(true);
+    let result = this.#context.writeProcPath(slot);
+    if (result === 0) {
+      const value = address + request.name + request.nameLength + 1;
+      const name = found === 0 ? address + request.name : hostNames.address;
+      result = setxattr(this.#context.procPath, name, value, size, SetxattrIn.flags(view, body));
+    }
+    // Without SETXATTR_EXT the name follows where the flags would be.
+    const extended = request.name - body === SetxattrIn.bytes;
+    const kill = extended && (SetxattrIn.setxattrFlags(view, body) & flags.SETXATTR_IN.ACL_KILL_SGID) !== 0;
+    if (result >= 0 && kill && isAccessAcl(u8, request.name)) result = this.#dropSetGroupId(slot);
     inodes.unpin(slot);
     return result;
   }
 
+  /** The user who set the ACL may not give the group's rights away: chmod(2) by the same user would clear the bit. */
+  #dropSetGroupId(slot: number): number {
+    const context = this.#context;
+    const result = context.statInode(slot);
+    if (result < 0 || (context.mode & S_ISGID) === 0) return result;
+    const name = context.procName(context.inodes.fd(slot));
+    return fchmodat(context.procFd, name, context.mode & 0o7777 & ~S_ISGID);
+  }
+
   removexattr(request: Request): number {
-    if (isAcl(request.scratch.u8, request.name)) return -EOPNOTSUPP;
-    const { lookups, inodes } = this.#context;
+    const { u8, address } = request.scratch;
+    const { lookups, inodes, hostNames } = this.#context;
+    const found = hostNames.find(u8, request.name, request.nameLength);
+    if (found < 0) return found;
     const slot = lookups.pin(request.nodeidLo, request.nodeidHi);
     if (slot === 0) return -ENOENT;
-    const path = this.#context.procPath(slot);
-    const result = path < 0 ? path : removexattr(path, request.scratch.address + request.name);
+    let result = this.#context.writeProcPath(slot);
+    const name = found === 0 ? address + request.name : hostNames.address;
+    if (result === 0) result = removexattr(this.#context.procPath, name);
     inodes.unpin(slot);
     return result;
   }
@@ -86,23 +109,9 @@ function replySize(request: Request, result: number): number {
   return GetxattrOut.bytes;
 }
 
-function isAcl(u8: Uint8Array, at: number): boolean {
-  for (let i = 0; i < ACL_PREFIX.length; i += 1) {
-    if (u8[at + i] !== ACL_PREFIX[i]) return false;
+function isAccessAcl(u8: Uint8Array, at: number): boolean {
+  for (let i = 0; i < ACL_ACCESS.length; i += 1) {
+    if (u8[at + i] !== ACL_ACCESS[i]) return false;
   }
   return true;
-}
-
-/** Takes the ACLs out of a list of NUL-terminated names; its new length. */
-function withoutAcls(u8: Uint8Array, at: number, length: number): number {
-  let kept = at;
-  for (let name = at; name < at + length; ) {
-    const end = u8.indexOf(0, name) + 1;
-    if (!isAcl(u8, name)) {
-      u8.copyWithin(kept, name, end);
-      kept += end - name;
-    }
-    name = end;
-  }
-  return kept - at;
 }

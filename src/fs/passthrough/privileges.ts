@@ -1,0 +1,29 @@
+/** What a change takes from a file: its set-id bits and its capabilities, as on a local file system. */
+import { removexattr } from '../../sys/index.ts';
+import type { Context } from './context.ts';
+
+export class Privileges {
+  readonly #context: Context;
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  /**
+   * Before data of an open file is changed. The host's kernel clears the set-id bits then, unless `keep`: the guest's
+   * process has CAP_FSETID, or its kernel has seen to it. It takes the file's capabilities in either case; those that
+   * are kept under another name it does not know.
+   */
+  beforeChange(fd: number, keep: boolean): void {
+    this.#context.credentials.keepSetIds(keep);
+    this.dropCapability(fd);
+  }
+
+  /** Removes the file's capabilities where the host does not know them as such. */
+  dropCapability(fd: number): void {
+    const { capability } = this.#context.hostNames;
+    if (capability === 0) return;
+    this.#context.writeProcPathOf(fd);
+    removexattr(this.#context.procPath, capability);
+  }
+}
