@@ -3,6 +3,7 @@ import {
   EAGAIN,
   EEXIST,
   EINVAL,
+  EIO,
   EISDIR,
   EMFILE,
   ENFILE,
@@ -87,6 +88,9 @@ const WRITE = 1;
 const APPEND = 2;
 /** READ, as far as the page cache goes. */
 const READ_NOW = 3;
+/** WRITE and APPEND, but all or an error. */
+const PAGES = 4;
+const APPEND_PAGES = 5;
 
 export class Files {
   readonly #context: Context;
@@ -307,10 +311,10 @@ export class Files {
     const appends = (WriteIn.flags(view, body) & O_APPEND) !== 0;
     const writeFlags = WriteIn.writeFlags(view, body);
     const cached = (writeFlags & flags.WRITE_IN.CACHE) !== 0;
-    const fd = this.#acquire(request, WriteIn.offsets.fh, O_RDWR);
+    const fd = this.#acquire(request, WriteIn.offsets.fh, appends || cached ? O_RDWR | O_APPEND : O_RDWR);
     if (fd >= 0) this.#context.privileges.beforeChange(fd, (writeFlags & flags.WRITE_IN.KILL_SUIDGID) === 0);
     const special = cached && (this.#file.mayAppend || this.#openFlags !== OPEN_FLAGS);
-    const direction = appends && !cached ? APPEND : WRITE;
+    const direction = cached ? PAGES : appends ? APPEND : WRITE;
     const done =
       fd < 0 ? fd : special ? this.#writePages(request, fd) : this.#transfer(request, fd, request.dataBytes, direction);
     this.#file.release();
@@ -321,8 +325,10 @@ export class Files {
   }
 
   /**
-   * Pages of the guest's cache, through a handle whose descriptor may be one that appends (an append-only file) or that
-   * takes whole blocks only (O_DIRECT, and the last page of a file is none).
+   * Writes pages of the guest's cache: all of them, or an error. The guest's kernel does not look at how many bytes
+   * were written (fs/fuse/file.c, fuse_writepage_end), so a disk that is full in the middle would cost the rest in
+   * silence. The descriptor may be one that appends (an append-only file) or that takes whole blocks only (O_DIRECT,
+   * and the last page of a file is none).
    */
   #writePages(request: Request, fd: number): number {
     const hostFlags = statusFlags(fd);
@@ -330,14 +336,15 @@ export class Files {
     const plain = (hostFlags & O_DIRECT) === 0 ? fd : this.#context.reopen(fd, O_WRONLY | (hostFlags & O_APPEND));
     if (plain < 0) return plain;
     const skip = appends ? bytesBeforeEnd(this.#context, request, plain) : 0;
-    let done = skip;
+    let written = skip;
     if (skip >= 0 && skip < request.dataBytes) {
       request.dataFrom += skip;
-      done = this.#transfer(request, plain, request.dataBytes - skip, appends ? APPEND : WRITE);
-      if (done >= 0) done += skip;
+      const direction = appends ? APPEND_PAGES : PAGES;
+      const result = this.#transfer(request, plain, request.dataBytes - skip, direction);
+      written = result < 0 ? result : skip + result;
     }
     if (plain !== fd) close(plain);
-    return done;
+    return written;
   }
 
   /** Moves file data between the file and guest memory; READ and WRITE have their offset at the same place. */
@@ -355,17 +362,19 @@ export class Files {
           ? preadv(fd, vectors.address, count, lo, hi)
           : direction === READ_NOW
             ? preadv2(fd, vectors.address, count, lo, hi, RWF_NOWAIT)
-            : direction === WRITE
+            : direction === WRITE || direction === PAGES
               ? pwritev(fd, vectors.address, count, lo, hi)
               : pwritev2(fd, vectors.address, count, lo, hi, RWF_APPEND);
       if (direction === READ_NOW && (result === -EAGAIN || result === -EOPNOTSUPP)) {
         if (result === -EOPNOTSUPP) this.#readsNow = false;
         return WOULD_SLEEP;
       }
-      if (result < 0) return done > 0 ? done : result;
+      const whole = direction >= PAGES;
+      if (result < 0) return done > 0 && !whole ? done : result;
+      if (result === 0 && whole) return -EIO;
       done += result;
       // Less than asked for is the end of the file, or of what is in the page cache: the next call tells.
-      if (result < vectors.bytes && (direction !== READ_NOW || result === 0)) break;
+      if (result < vectors.bytes && !whole && (direction !== READ_NOW || result === 0)) break;
       const carry = (lo >>> 0) + result > 0xffffffff;
       lo = (lo + result) | 0;
       if (carry) hi += 1;

@@ -32,7 +32,8 @@ export class OpenFile {
   /**
    * The descriptor of the handle at an offset of the request's fixed part, or a negative errno. A guest that was told
    * not to open sends 0 for it: then the inode of the node id is opened for this request, as `flags` say (O_RDONLY or
-   * O_RDWR, with O_DIRECTORY for a directory). A file that is read stays open as long as the guest knows it.
+   * O_RDWR, with O_DIRECTORY for a directory, with O_APPEND if a file that can only be appended to will do). A file
+   * that is read stays open as long as the guest knows it.
    */
   acquire(request: Request, offset: number, nodeidLo: number, nodeidHi: number, flags: number): number {
     const { handles, policy } = this.#context;
@@ -84,7 +85,7 @@ export class OpenFile {
     if (fd < 0) return fd;
     if (!isDirectory && (flags & O_ACCMODE) === O_RDONLY) return this.#makeReadable(slot, fd);
     // A directory has a position of its own; a file that stayed open for writing could not be executed on the host.
-    this.#temporary = openFile(this.#context, fd, flags, O_APPEND);
+    this.#temporary = openFile(this.#context, fd, flags & ~O_APPEND, flags);
     return this.#temporary;
   }
 

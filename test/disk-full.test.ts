@@ -1,0 +1,202 @@
+/** A host disk that is full, small or read-only: what it says reaches the guest, and what it acknowledged is there. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+
+import { EDQUOT, EFBIG, ENOSPC, EROFS } from '../src/core/index.ts';
+import { flags, opcodes, WriteIn, WriteOut } from '../src/fuse/index.ts';
+import { O_RDONLY, O_RDWR, O_WRONLY } from '../src/sys/index.ts';
+import { TestDaemon } from './daemon.ts';
+import { body, concat, name } from './fuse.ts';
+import { mountableFolder, mountOver, run } from './host-mounts.ts';
+import { Mount, ROOT } from './mount.ts';
+
+const MIB = 1 << 20;
+/** No number of blocks, so that the disk is full within one. */
+const PIECE = 1_000_000;
+
+interface Stage {
+  /** An ext4 of 8 MiB, which is shared. */
+  readonly share: string;
+  readonly guest: Mount;
+}
+
+/** A small ext4 that is shared; undefined, and the test skipped, where there is none to be had. */
+async function enter(t: TestContext, mkfs: string[] = [], options = 'loop'): Promise<Stage | undefined> {
+  const folder = mountableFolder(t);
+  if (folder === undefined) return undefined;
+  const image = join(folder, 'image');
+  const share = join(folder, 'share');
+  mkdirSync(share);
+  closeSync(openSync(image, 'w'));
+  truncateSync(image, 8 * MIB);
+  try {
+    run('mkfs.ext4', '-q', '-m', '0', ...mkfs, image);
+    mountOver(share, '-o', options, image);
+  } catch (error) {
+    t.skip(`no small ext4 (mkfs.ext4, loop devices, mount -o ${options}): ${(error as Error).message}`);
+    return undefined;
+  }
+  const daemon = await TestDaemon.start({ share, args: ['--log-level', 'error'] });
+  t.after(() => daemon[Symbol.asyncDispose]());
+  const guest = Mount.connect(daemon.socketPath, { indirectEntries: 512 });
+  t.after(() => guest.guest.close());
+  return { share, guest };
+}
+
+/** Bytes that are what they are only where they are. */
+function pattern(from: number, length: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  for (let at = 0; at < length; at += 4) bytes.writeUInt32LE(from + at, at);
+  return bytes;
+}
+
+/** Writes until the disk is full. The bytes that were acknowledged, and those of the WRITE that was done in part. */
+function fill({ guest }: Stage, fh: bigint): { acknowledged: number; last: number } {
+  let acknowledged = 0;
+  let last = 0;
+  for (;;) {
+    const data = pattern(acknowledged, PIECE);
+    const fixed = body(WriteIn, { fh, offset: acknowledged, size: data.length });
+    const { error, body: reply } = guest.guest.send({ opcode: opcodes.WRITE.code, body: concat(fixed, data) });
+    if (error !== 0) {
+      assert.equal(error, -ENOSPC);
+      return { acknowledged, last };
+    }
+    last = WriteOut.size(reply, 0);
+    acknowledged += last;
+  }
+}
+
+test('a disk that is full in the middle of a write: the part that fits is reported, and is there', async (t) => {
+  const stage = await enter(t);
+  if (stage === undefined) return;
+  const { share, guest } = stage;
+  const { fh } = guest.create(ROOT, 'big', { flags: O_RDWR, mode: 0o644 });
+  const { acknowledged, last } = fill(stage, fh);
+  assert.ok(acknowledged > MIB && acknowledged < 8 * MIB, `${acknowledged} bytes`);
+  assert.ok(last > 0 && last < PIECE, `the last write put ${last} bytes down`);
+  guest.guest.ask({ opcode: opcodes.FSYNC.code, body: body(opcodes.FSYNC.in, { fh }) });
+  assert.equal(statSync(join(share, 'big')).size, acknowledged);
+  assert.ok(readFileSync(join(share, 'big')).equals(pattern(0, acknowledged).subarray(0, acknowledged)));
+  assert.ok(Buffer.from(guest.read(fh, acknowledged - last, 4096)).equals(pattern(acknowledged - last, 4096)));
+  guest.guest.ask(
+    { opcode: opcodes.FALLOCATE.code, body: body(opcodes.FALLOCATE.in, { fh, offset: acknowledged, length: MIB }) },
+    ENOSPC,
+  );
+  // Room comes from the guest itself, or from the host, and the same handle goes on.
+  guest.setattr(guest.lookup(ROOT, 'big').nodeid, { valid: flags.FATTR.SIZE, size: acknowledged - 2 * MIB });
+  assert.equal(guest.write(fh, acknowledged - 2 * MIB, pattern(0, MIB)), MIB);
+  writeFileSync(join(share, 'filler'), Buffer.alloc(MIB / 2));
+  assert.ok(fill(stage, fh).acknowledged > 0);
+  unlinkSync(join(share, 'filler'));
+  run('sync', '-f', share);
+  assert.ok(guest.write(fh, 8 * MIB, pattern(0, MIB / 4)) > 0);
+});
+
+test("pages of a guest's cache are written whole or not acknowledged", async (t) => {
+  const stage = await enter(t);
+  if (stage === undefined) return;
+  const { guest } = stage;
+  const { fh } = guest.create(ROOT, 'big', { flags: O_RDWR, mode: 0o644 });
+  let offset = 0;
+  const data = pattern(0, MIB);
+  const write = (): number => {
+    const fixed = body(WriteIn, { fh, offset, size: data.length, writeFlags: flags.WRITE_IN.CACHE });
+    const { error, body: reply } = guest.guest.send({ opcode: opcodes.WRITE.code, body: concat(fixed, data) });
+    if (error === 0) assert.equal(WriteOut.size(reply, 0), MIB, 'the guest does not look at how many bytes it were');
+    return error;
+  };
+  while (write() === 0) offset += MIB;
+  assert.equal(write(), -ENOSPC);
+  assert.ok(offset >= MIB);
+});
+
+test('names that do not fit are refused with ENOSPC, and all goes on when there is room again', async (t) => {
+  const stage = await enter(t, ['-N', '32']);
+  if (stage === undefined) return;
+  const { share, guest } = stage;
+  const made: string[] = [];
+  for (let error = 0; error === 0; ) {
+    const entry = `${made.length}`;
+    const request = concat(body(opcodes.CREATE.in, { flags: O_WRONLY, mode: 0o644 }), name(entry));
+    ({ error } = guest.guest.send({ opcode: opcodes.CREATE.code, body: request }));
+    if (error === 0) made.push(entry);
+    else assert.equal(error, -ENOSPC);
+  }
+  assert.ok(made.length > 5 && made.length < 32);
+  guest.mkdir(ROOT, 'dir', 0o755, ENOSPC);
+  guest.symlink(ROOT, 'link', 'target', ENOSPC);
+  guest.mknod(ROOT, 'fifo', { mode: 0o010644 }, ENOSPC);
+  unlinkSync(join(share, made[0]));
+  // The guest knows the file, open: its inode is gone when that is.
+  guest.guest.ask({ opcode: opcodes.DESTROY.code, nodeid: 0 });
+  guest.guest.init();
+  guest.mkdir(ROOT, 'dir');
+  guest.symlink(ROOT, 'link', 'target', ENOSPC);
+});
+
+test('a file that would be too large for the host is refused with EFBIG', async (t) => {
+  const stage = await enter(t);
+  if (stage === undefined) return;
+  const { guest } = stage;
+  const { entry, fh } = guest.create(ROOT, 'file', { flags: O_RDWR, mode: 0o644 });
+  guest.write(fh, 2 ** 52, Buffer.from('x'), EFBIG);
+  guest.setattr(entry.nodeid, { valid: flags.FATTR.SIZE, size: 2 ** 52 }, EFBIG);
+  guest.write(fh, 0, Buffer.from('x'));
+});
+
+test('a host file system that turns read-only says so, and is read on', async (t) => {
+  const stage = await enter(t);
+  if (stage === undefined) return;
+  const { share, guest } = stage;
+  writeFileSync(join(share, 'file'), 'content');
+  const { nodeid } = guest.lookup(ROOT, 'file');
+  run('mount', '-o', 'remount,ro', share);
+  guest.open(nodeid, O_RDWR, EROFS);
+  guest.create(ROOT, 'new', { flags: O_RDWR, mode: 0o644 }, EROFS);
+  guest.mkdir(ROOT, 'new', 0o755, EROFS);
+  guest.setattr(nodeid, { valid: flags.FATTR.MODE, mode: 0o600 }, EROFS);
+  guest.setattr(nodeid, { valid: flags.FATTR.SIZE, size: 0 }, EROFS);
+  guest.guest.ask({ opcode: opcodes.UNLINK.code, body: name('file') }, EROFS);
+  const fh = guest.open(nodeid, O_RDONLY);
+  assert.equal(Buffer.from(guest.read(fh, 0, 100)).toString(), 'content');
+  guest.release(fh);
+  run('mount', '-o', 'remount,rw', share);
+  guest.release(guest.open(nodeid, O_RDWR));
+});
+
+test('a project quota of the host is reported as EDQUOT, and counted by the project of the directory', async (t) => {
+  if (spawnSync('setquota', ['-V']).error !== undefined) {
+    t.skip('setting a limit takes setquota(8)');
+    return;
+  }
+  const stage = await enter(t, ['-O', 'quota,project'], 'loop,prjquota');
+  if (stage === undefined) return;
+  const { share, guest } = stage;
+  mkdirSync(join(share, 'project'));
+  run('chattr', '+P', '-p', '42', join(share, 'project'));
+  run('setquota', '-P', '42', '0', '1024', '0', '0', share);
+  const { nodeid } = guest.lookup(ROOT, 'project');
+  const { fh } = guest.create(nodeid, 'file', { flags: O_RDWR, mode: 0o644 });
+  let error = 0;
+  for (let offset = 0; error === 0 && offset < 2 * MIB; offset += MIB / 4) {
+    const fixed = body(WriteIn, { fh, offset, size: MIB / 4 });
+    const request = concat(fixed, pattern(0, MIB / 4));
+    ({ error } = guest.guest.send({ opcode: opcodes.WRITE.code, body: request }));
+  }
+  assert.equal(error, -EDQUOT);
+  rmSync(join(share, 'project', 'file'));
+});
