@@ -32,13 +32,14 @@ export class InProcess {
   readonly #exported: ReturnType<typeof openExport>;
   readonly #worker: ReturnType<typeof openWorker>;
 
-  constructor(options: Partial<PassthroughOptions> = {}) {
+  /** `released`: see Services of src/fs. */
+  constructor(options: Partial<PassthroughOptions> = {}, released: () => void = () => undefined) {
     const { address, buffer } = this.#ram;
     this.#memory.add({ guestAddress: 0, sizeBytes: RAM_BYTES, userAddress: 0, hostAddress: address, buffer });
     this.reply = new DataView(buffer, REPLY_AT);
     const basics = { ...cachePolicy('auto'), sharedDir: this.share, readonly: false, xattr: true };
     this.#exported = openExport({ ...basics, ...options });
-    this.#worker = openWorker(this.#exported, openSession());
+    this.#worker = openWorker(this.#exported, openSession(), { warn: () => undefined, released });
     this.#gate = new Gate({
       memory: this.#memory,
       fileSystem: this.#worker,
@@ -90,9 +91,9 @@ export class InProcess {
     return this.reply.getUint32(OutHeader.bytes, true);
   }
 
-  /** OPEN for reading; the low word of the handle. */
-  open(nodeid: number): number {
-    this.expect(opcodes.OPEN.code, nodeid, [0, 0]);
+  /** OPEN, for reading unless told otherwise; the low word of the handle. */
+  open(nodeid: number, openFlags = 0): number {
+    this.expect(opcodes.OPEN.code, nodeid, [openFlags, 0]);
     return this.reply.getUint32(OutHeader.bytes, true);
   }
 
@@ -100,6 +101,15 @@ export class InProcess {
   openAndRelease(nodeid: number): void {
     const fh = this.open(nodeid);
     this.expect(opcodes.RELEASE.code, nodeid, [fh, this.reply.getUint32(OutHeader.bytes + 4, true), 0, 0, 0, 0]);
+  }
+
+  /** As when the guest is gone. */
+  reset(): void {
+    this.#worker.reset();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
   }
 
   close(): void {

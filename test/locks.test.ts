@@ -8,8 +8,19 @@ import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
+import { InProcess } from '../bench/in-process.ts';
 import { EAGAIN, EBADF, EINTR, EINVAL, EIO, ENOENT, ENOLCK, ENOSYS } from '../src/core/index.ts';
-import { FileLock, FlushIn, flags, InitOut, InterruptIn, LkIn, opcodes, ReleaseIn } from '../src/fuse/index.ts';
+import {
+  FileLock,
+  FlushIn,
+  flags,
+  InitOut,
+  InterruptIn,
+  LkIn,
+  opcodeName,
+  opcodes,
+  ReleaseIn,
+} from '../src/fuse/index.ts';
 import { F_RDLCK, F_UNLCK, F_WRLCK, LOCK_EX, LOCK_SH, LOCK_UN, O_RDONLY, O_RDWR, O_WRONLY } from '../src/sys/index.ts';
 import { commonDaemon, TestDaemon } from './daemon.ts';
 import { body, type Fields } from './fuse.ts';
@@ -125,10 +136,13 @@ async function holder(t: TestContext, path: string): Promise<(command: string) =
   };
 }
 
-/** Waits until so many requests wait for locks. */
-async function awaitWaiting(count: number, of = daemon()): Promise<void> {
-  for (let now = -1; now !== count; now = (await of.gauges()).waiting) of.watched();
+/** Waits until the daemon says so much of something. Its watchdog ends a wait that is in vain. */
+async function awaitGauge(name: string, value: number, of = daemon()): Promise<void> {
+  while ((await of.gauges())[name] !== value);
 }
+
+/** Waits until so many requests wait for locks. */
+const awaitWaiting = (count: number, of = daemon()): Promise<void> => awaitGauge('waiting', count, of);
 
 async function requestsOf(opcode: string): Promise<number> {
   const from = daemon().said.length;
@@ -195,6 +209,12 @@ test('beyond 2^32 and 2^53 each byte counts as well', (t) => {
   file.set(2, F_WRLCK, [0x100000010n, 0x100000010n], EAGAIN);
   file.set(2, F_WRLCK, [0x100000011n, OFFSET_MAX]);
   file.set(2, F_WRLCK, [0, 0xffffffef]);
+  file.set(1, F_UNLCK);
+  file.set(2, F_UNLCK);
+  // A length of 2^32 exactly.
+  file.set(1, F_WRLCK, [0, 0xffffffff]);
+  file.set(2, F_WRLCK, [0x100000000, OFFSET_MAX]);
+  file.set(3, F_WRLCK, [0xffffffff, 0xffffffff], EAGAIN);
 });
 
 test('locks are shared, made stronger and weaker, and given up in part', (t) => {
@@ -322,6 +342,7 @@ test('what is no lock is refused', (t) => {
     };
     refused(EINVAL, 3);
     refused(EINVAL, 0xffffffff);
+    refused(EINVAL, 3, ALL, FLOCK);
     refused(EINVAL, F_WRLCK, [1, 0]);
     refused(EINVAL, F_WRLCK, [2n ** 32n, 2n ** 32n - 1n]);
     refused(EINVAL, F_WRLCK, [2n ** 63n, 2n ** 63n]);
@@ -386,7 +407,7 @@ test('a guest with more lock owners than there are descriptors gets ENOLCK, and 
   const other = connect(t, 1, small);
   other.lookup(ROOT, name);
   file.mount.guest.close();
-  for (let left = -1; left !== 0; left = (await small.gauges()).lockOwners) small.watched();
+  await awaitGauge('lockOwners', 0, small);
   new File(other, name).set(1, F_WRLCK);
 });
 
@@ -414,7 +435,7 @@ for (const [end, deed] of [
     await awaitWaiting(1);
     deed(one.mount);
     await awaitWaiting(0);
-    for (let owners = -1; owners !== 1; owners = (await daemon().gauges()).lockOwners) daemon().watched();
+    await awaitGauge('lockOwners', 1);
     two.set(1, F_WRLCK);
     two.set(1, F_UNLCK);
     two.flock(F_WRLCK);
@@ -427,6 +448,45 @@ for (const [end, deed] of [
     );
   });
 }
+
+test('whatever ends a lock is told to those who wait', () => {
+  let released = 0;
+  using daemonless = new InProcess(
+    {
+      posixLocks: true,
+      flock: true,
+    },
+    () => {
+      released += 1;
+    },
+  );
+  writeFileSync(join(daemonless.share, 'file'), '');
+  const nodeid = daemonless.lookup('file');
+  const fh = daemonless.open(nodeid, O_RDWR);
+  const tellsOf = (opcode: number, fixed: Uint8Array, times: number): void => {
+    released = 0;
+    daemonless.expect(opcode, nodeid, [...new Uint32Array(fixed.slice().buffer)]);
+    assert.equal(released, times, opcodeName(opcode));
+  };
+  const set = (type: number, fields: Fields = {}): Uint8Array => {
+    const bytes = body(LkIn, { fh, owner: 1, ...fields });
+    bytes.set(body(FileLock, { start: 0, end: OFFSET_MAX, type }), LkIn.offsets.lk);
+    return bytes;
+  };
+  const { SETLK, FLUSH, RELEASE } = opcodes;
+  for (const fields of [{}, FLOCK]) {
+    tellsOf(SETLK.code, set(F_WRLCK, fields), 0);
+    tellsOf(SETLK.code, set(F_RDLCK, fields), 1);
+    tellsOf(SETLK.code, set(F_UNLCK, fields), 1);
+  }
+  tellsOf(FLUSH.code, body(FlushIn, { fh, lockOwner: 1 }), 0);
+  tellsOf(SETLK.code, set(F_WRLCK), 0);
+  tellsOf(FLUSH.code, body(FlushIn, { fh, lockOwner: 1 }), 1);
+  tellsOf(RELEASE.code, body(ReleaseIn, { fh }), 1);
+  released = 0;
+  daemonless.reset();
+  assert.equal(released, 1);
+});
 
 test('SETLKW waits for another owner, and the queue goes on meanwhile', async (t) => {
   const file = new File(connect(t), newFile());
