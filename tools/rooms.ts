@@ -35,6 +35,11 @@ const PRODUCT: Readonly<Record<string, Room>> = {
     starts: ['session-worker.ts', 'queue-worker.ts', 'pool-worker.ts'],
   },
   lab: { imports: [], door: 'index.ts' },
+  conformance: {
+    imports: ['src/core', 'src/sys', 'src/fuse', 'src/fs'],
+    door: 'index.ts',
+    starts: ['second-worker.ts'],
+  },
   'src/cli': {
     imports: ['src/core', 'src/sys', 'src/fs', 'src/fs/passthrough', 'src/coherence', 'src/server', 'lab'],
     packages: ['commander', 'picocolors'],

@@ -1,7 +1,7 @@
 export * from './constants.ts';
 export * from './error.ts';
 export * from './events.ts';
-export { fastPath, viewMemory } from './ffi.ts';
+export { bind, bindWide, check, fastPath, lastError, viewMemory } from './ffi.ts';
 export * from './files.ts';
 export * from './identity.ts';
 export * from './locks.ts';
