@@ -73,10 +73,16 @@ export function formatDifferences(report: Report, yardstick: Report): string {
   const found = differences(report, yardstick);
   if (found.length === 0) return `Every behaviour comes out the same on ${report.target} and on ${yardstick.target}.`;
   const lines = [`Behaviours that come out otherwise on ${report.target} than on ${yardstick.target}:`];
-  for (const { outcome, yardstick: other } of found) {
+  const lacking = found.filter(({ outcome }) => outcome.verdict === 'not applicable');
+  for (const { outcome, yardstick: other } of found.filter((each) => !lacking.includes(each))) {
     lines.push(`  ${key(outcome)}`, `      ${outcome.verdict} (${other.verdict} on ${yardstick.target})`);
     const reason = outcome.reason ?? other.reason;
     if (reason !== undefined) lines.push(`      ${reason}`);
+  }
+  for (const reason of new Set(lacking.map(({ outcome }) => outcome.reason))) {
+    const same = lacking.filter(({ outcome }) => outcome.reason === reason);
+    const topics = [...new Set(same.map(({ outcome }) => outcome.topic))].join(', ');
+    lines.push(`  ${topics}: ${same.length} not applicable (${reason})`);
   }
   return lines.join('\n');
 }

@@ -30,6 +30,7 @@ export interface Outcome {
   readonly verdict: Verdict;
   /** Of a failure: what was expected and what came. Else why it does not apply. */
   readonly reason?: string;
+  readonly ms: number;
 }
 
 export interface Report {
@@ -64,7 +65,8 @@ export async function runConformance(target: Target, options: RunOptions = {}): 
     face.settle();
     face.mkdir(home, 0o755);
     for (const [i, behaviour] of behaviours.entries()) {
-      const outcome = runOne(session, behaviour, `${home}/${i}`);
+      const began = performance.now();
+      const outcome = { ...runOne(session, behaviour, `${home}/${i}`), ms: performance.now() - began };
       outcomes.push(outcome);
       options.onOutcome?.(outcome, outcomes.length, behaviours.length);
       // oxlint-disable-next-line no-await-in-loop -- progress is drawn meanwhile
@@ -77,7 +79,7 @@ export async function runConformance(target: Target, options: RunOptions = {}): 
   return { target: target.name, outcomes, seconds: (performance.now() - start) / 1000 };
 }
 
-function runOne(session: Session, behaviour: Behaviour, folder: string): Outcome {
+function runOne(session: Session, behaviour: Behaviour, folder: string): Omit<Outcome, 'ms'> {
   const { topic, sentence, needs, check } = behaviour;
   const lacking = needs.map((need) => session.missing.get(need)).find((why) => why !== undefined);
   if (lacking !== undefined) return { topic, sentence, verdict: 'not applicable', reason: lacking };

@@ -41,7 +41,16 @@ const PRODUCT: Readonly<Record<string, Room>> = {
     starts: ['second-worker.ts'],
   },
   'src/cli': {
-    imports: ['src/core', 'src/sys', 'src/fs', 'src/fs/passthrough', 'src/coherence', 'src/server', 'lab'],
+    imports: [
+      'src/core',
+      'src/sys',
+      'src/fs',
+      'src/fs/passthrough',
+      'src/coherence',
+      'src/server',
+      'lab',
+      'conformance',
+    ],
     packages: ['commander', 'picocolors'],
     starts: ['main.ts'],
   },

@@ -1,9 +1,12 @@
 import type { Command } from 'commander';
 
+import { addBehaviours } from './behaviours.ts';
 import { registerPjdfstest } from './pjdfstest.ts';
 
 /** Adds `virtiofs conformance`: suites that tell whether a share behaves as a local file system. */
 export function registerConformance(program: Command): void {
-  const conformance = program.command('conformance').description('hold a share against what a local file system does');
-  registerPjdfstest(conformance);
+  const conformance = program
+    .command('conformance')
+    .description('hold a directory or a share against POSIX, Linux, and what a local file system does');
+  registerPjdfstest(addBehaviours(conformance));
 }
