@@ -1,5 +1,5 @@
 /** The target that is a file system's own code, asked in this process. */
-import type { FileSystemModule } from '../src/fs/file-system.ts';
+import type { FileSystemModule, Services } from '../src/fs/file-system.ts';
 import { SysError } from '../src/sys/index.ts';
 import type { Need } from './behaviour.ts';
 import { O_RDWR, O_TMPFILE, S_IFCHR } from './constants.ts';
@@ -10,6 +10,9 @@ import type { Session, Target } from './run.ts';
 const KERNEL = 'the kernel answers this: it needs a mounted file system';
 const KERNELS: readonly Need[] = ['kernel', 'users', 'acl', 'mmap', 'locks'];
 const PROBE = '/conformance-probe';
+
+/** Nobody else waits for anything, and what is wrong is seen in the behaviours. */
+const SERVICES: Services = { warn: () => undefined, released: () => undefined };
 
 /**
  * A file system as a target: its handlers are called as the server calls them, by a client that walks paths and keeps
@@ -24,7 +27,7 @@ export function fileSystemTarget(module: FileSystemModule, options: unknown, nam
     open: () => {
       const umask = process.umask();
       const exported = module.openExport(options);
-      const fileSystem = module.openWorker(exported, module.openSession(exported));
+      const fileSystem = module.openWorker(exported, module.openSession(exported), SERVICES);
       const face = new FileSystemFace(new FuseClient(fileSystem));
       const close = (): void => {
         face.closeAll();

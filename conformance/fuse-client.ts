@@ -84,6 +84,9 @@ export class FuseClient {
       nodeidHi: hi,
       uid: user.uid,
       gid: user.gid,
+      // Nothing that changes how requests or replies look.
+      agreed: 0,
+      agreed2: 0,
       body: this.#in,
       name: places[0] ?? 0,
       nameLength: names[0]?.length ?? 0,
@@ -98,6 +101,11 @@ export class FuseClient {
       dataBytes,
       reply: this.#out + HEADER_BYTES,
       replyRoom: Math.min(room, REPLY_BYTES),
+      nowait: false,
+      groups: 0,
+      groupCount: 0,
+      contexts: 0,
+      contextCount: 0,
     };
   }
 
