@@ -113,13 +113,19 @@ export const utimensat = (dirFd: number, path: number, times: number, flags: num
   check(libcUtimensat(I(dirFd), U(path), U(times), I(flags)));
 
 const libcFtruncate = bind('ftruncate', 2);
-/** ftruncate(2). */
-export const ftruncate = (fd: number, length: number): number => check(libcFtruncate(I(fd), U(length)));
+/** ftruncate(2) to a length of two words. */
+export const ftruncate = (fd: number, lo: number, hi: number): number => check(libcFtruncate(I(fd), U2(lo, hi)));
 
 const libcFallocate = bind('fallocate', 4);
-/** fallocate(2). */
-export const fallocate = (fd: number, mode: number, offset: number, length: number): number =>
-  check(libcFallocate(I(fd), I(mode), U(offset), U(length)));
+/** fallocate(2): offset and length of two words each. */
+export const fallocate = (
+  fd: number,
+  mode: number,
+  offsetLo: number,
+  offsetHi: number,
+  lengthLo: number,
+  lengthHi: number,
+): number => check(libcFallocate(I(fd), I(mode), U2(offsetLo, offsetHi), U2(lengthLo, lengthHi)));
 
 const libcFsync = bind('fsync', 2);
 /** fsync(2). */

@@ -40,7 +40,7 @@ export function mapShared(fd: number, length: number, offset: number): number {
 /** An anonymous file of `sizeBytes`, for memory that is shared with another process. */
 export function memfd(name: string, sizeBytes: number): number {
   const fd = SysError.check(check(libcMemfd(U(coldString(name)), I(MFD_CLOEXEC))), 'memfd_create', name);
-  SysError.check(ftruncate(fd, sizeBytes), 'ftruncate', `${sizeBytes} bytes`);
+  SysError.check(ftruncate(fd, sizeBytes | 0, Math.floor(sizeBytes / 2 ** 32)), 'ftruncate', `${sizeBytes} bytes`);
   return fd;
 }
 

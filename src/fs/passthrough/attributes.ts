@@ -127,20 +127,21 @@ export class Attributes {
   #truncate(request: Request, slot: number, fd: number, valid: number): number {
     const { view } = request.scratch;
     const context = this.#context;
-    const size = SetattrIn.size(view, request.body);
-    if (!Number.isSafeInteger(size) || context.inodes.type(slot) !== S_IFREG >> 12) return -EINVAL;
+    const at = request.body + SetattrIn.offsets.size;
+    const [lo, hi] = [view.getInt32(at, true), view.getInt32(at + 4, true)];
+    if (context.inodes.type(slot) !== S_IFREG >> 12) return -EINVAL;
     const handle = (valid & FATTR.FH) !== 0 ? context.pinHandle(request, SetattrIn.offsets.fh) : 0;
     const keep = (valid & FATTR.KILL_SUIDGID) === 0;
     let result: number;
     if (handle !== 0) {
-      context.privileges.beforeChange(context.handles.fd(handle), keep);
-      result = ftruncate(context.handles.fd(handle), size);
+      context.privileges.beforeChange(request, context.handles.fd(handle), keep);
+      result = ftruncate(context.handles.fd(handle), lo, hi);
       context.handles.unpin(handle);
     } else {
       const file = context.reopen(fd, O_RDWR);
       if (file < 0) return file;
-      context.privileges.beforeChange(file, keep);
-      result = ftruncate(file, size);
+      context.privileges.beforeChange(request, file, keep);
+      result = ftruncate(file, lo, hi);
       close(file);
     }
     return result;

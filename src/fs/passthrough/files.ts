@@ -281,7 +281,7 @@ export class Files {
     const length = Math.min(CopyFileRangeIn.len(view, body), MAX_COPY_BYTES);
     // The kernel moves the offsets on, in scratch, where nobody needs them any more.
     const base = address + body;
-    this.#context.privileges.beforeChange(to, true);
+    this.#context.privileges.beforeChange(request, to, true);
     return copyFileRange(from, base + offsets.offIn, to, base + offsets.offOut, length);
   }
 
@@ -312,7 +312,8 @@ export class Files {
     const writeFlags = WriteIn.writeFlags(view, body);
     const cached = (writeFlags & flags.WRITE_IN.CACHE) !== 0;
     const fd = this.#acquire(request, WriteIn.offsets.fh, appends || cached ? O_RDWR | O_APPEND : O_RDWR);
-    if (fd >= 0) this.#context.privileges.beforeChange(fd, (writeFlags & flags.WRITE_IN.KILL_SUIDGID) === 0);
+    const keep = (writeFlags & flags.WRITE_IN.KILL_SUIDGID) === 0;
+    if (fd >= 0) this.#context.privileges.beforeChange(request, fd, keep);
     const special = cached && (this.#file.mayAppend || this.#openFlags !== OPEN_FLAGS);
     const direction = cached ? PAGES : appends ? APPEND : WRITE;
     const done =
@@ -425,13 +426,13 @@ export class Files {
     const { view } = request.scratch;
     const { body } = request;
     const mode = FallocateIn.mode(view, body);
-    const offset = FallocateIn.offset(view, body);
-    const length = FallocateIn.length(view, body);
     if ((mode & ~FALLOCATE_MODES) !== 0) return -EOPNOTSUPP;
-    if (!Number.isSafeInteger(offset + length)) return -EINVAL;
     const fd = this.#acquire(request, FallocateIn.offsets.fh, O_RDWR);
-    if (fd >= 0) this.#context.privileges.beforeChange(fd, true);
-    const result = fd < 0 ? fd : fallocate(fd, mode, offset, length);
+    if (fd >= 0) this.#context.privileges.beforeChange(request, fd, true);
+    const at = body + FallocateIn.offsets.offset;
+    const [offsetLo, offsetHi] = [view.getInt32(at, true), view.getInt32(at + 4, true)];
+    const [lengthLo, lengthHi] = [view.getInt32(at + 8, true), view.getInt32(at + 12, true)];
+    const result = fd < 0 ? fd : fallocate(fd, mode, offsetLo, offsetHi, lengthLo, lengthHi);
     this.#file.release();
     return result;
   }

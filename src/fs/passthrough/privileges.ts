@@ -1,5 +1,6 @@
 /** What a change takes from a file: its set-id bits and its capabilities, as on a local file system. */
 import { removexattr } from '../../sys/index.ts';
+import type { Request } from '../file-system.ts';
 import type { Context } from './context.ts';
 
 export class Privileges {
@@ -14,8 +15,10 @@ export class Privileges {
    * process has CAP_FSETID, or its kernel has seen to it. It takes the file's capabilities in either case; those that
    * are kept under another name it does not know.
    */
-  beforeChange(fd: number, keep: boolean): void {
-    this.#context.credentials.keepSetIds(keep);
+  beforeChange(request: Request, fd: number, keep: boolean): void {
+    const { credentials } = this.#context;
+    credentials.keepSetIds(keep);
+    if (!keep) credentials.joinGroup(request);
     this.dropCapability(fd);
   }
 
