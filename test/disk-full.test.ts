@@ -112,16 +112,16 @@ test("pages of a guest's cache are written whole or not acknowledged", async (t)
   const { guest } = stage;
   const { fh } = guest.create(ROOT, 'big', { flags: O_RDWR, mode: 0o644 });
   let offset = 0;
-  const data = pattern(0, MIB);
+  const data = pattern(0, PIECE);
   const write = (): number => {
     const fixed = body(WriteIn, { fh, offset, size: data.length, writeFlags: flags.WRITE_IN.CACHE });
     const { error, body: reply } = guest.guest.send({ opcode: opcodes.WRITE.code, body: concat(fixed, data) });
-    if (error === 0) assert.equal(WriteOut.size(reply, 0), MIB, 'the guest does not look at how many bytes it were');
+    if (error === 0) assert.equal(WriteOut.size(reply, 0), PIECE, 'the guest does not look at how many bytes it were');
     return error;
   };
-  while (write() === 0) offset += MIB;
+  while (write() === 0) offset += PIECE;
   assert.equal(write(), -ENOSPC);
-  assert.ok(offset >= MIB);
+  assert.ok(offset >= PIECE);
 });
 
 test('names that do not fit are refused with ENOSPC, and all goes on when there is room again', async (t) => {
