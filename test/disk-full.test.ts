@@ -6,7 +6,6 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
-  rmSync,
   statSync,
   truncateSync,
   unlinkSync,
@@ -27,26 +26,28 @@ const MIB = 1 << 20;
 /** No number of blocks, so that the disk is full within one. */
 const PIECE = 1_000_000;
 
+const EXT4 = ['mkfs.ext4', '-q', '-m', '0'];
+
 interface Stage {
-  /** An ext4 of 8 MiB, which is shared. */
+  /** A small file system of its own, which is shared. */
   readonly share: string;
   readonly guest: Mount;
 }
 
-/** A small ext4 that is shared; undefined, and the test skipped, where there is none to be had. */
-async function enter(t: TestContext, mkfs: string[] = [], options = 'loop'): Promise<Stage | undefined> {
+/** A small file system that is shared; undefined, and the test skipped, where there is none to be had. */
+async function enter(t: TestContext, mkfs = EXT4, sizeMib = 8, options = 'loop'): Promise<Stage | undefined> {
   const folder = mountableFolder(t);
   if (folder === undefined) return undefined;
   const image = join(folder, 'image');
   const share = join(folder, 'share');
   mkdirSync(share);
   closeSync(openSync(image, 'w'));
-  truncateSync(image, 8 * MIB);
+  truncateSync(image, sizeMib * MIB);
   try {
-    run('mkfs.ext4', '-q', '-m', '0', ...mkfs, image);
+    run(mkfs[0], ...mkfs.slice(1), image);
     mountOver(share, '-o', options, image);
   } catch (error) {
-    t.skip(`no small ext4 (mkfs.ext4, loop devices, mount -o ${options}): ${(error as Error).message}`);
+    t.skip(`no small disk (${mkfs[0]}, loop devices, mount -o ${options}): ${(error as Error).message}`);
     return undefined;
   }
   const daemon = await TestDaemon.start({ share, args: ['--log-level', 'error'] });
@@ -125,7 +126,7 @@ test("pages of a guest's cache are written whole or not acknowledged", async (t)
 });
 
 test('names that do not fit are refused with ENOSPC, and all goes on when there is room again', async (t) => {
-  const stage = await enter(t, ['-N', '32']);
+  const stage = await enter(t, [...EXT4, '-N', '32']);
   if (stage === undefined) return;
   const { share, guest } = stage;
   const made: string[] = [];
@@ -178,25 +179,52 @@ test('a host file system that turns read-only says so, and is read on', async (t
   guest.release(guest.open(nodeid, O_RDWR));
 });
 
-test('a project quota of the host is reported as EDQUOT, and counted by the project of the directory', async (t) => {
-  if (spawnSync('setquota', ['-V']).error !== undefined) {
-    t.skip('setting a limit takes setquota(8)');
-    return;
+/** Writes 2 MiB into a new file, where the host allows 1. */
+function exceedQuota({ guest }: Stage, folder: bigint): void {
+  const { fh } = guest.create(folder, 'file', { flags: O_RDWR, mode: 0o644 });
+  let error = 0;
+  let acknowledged = 0;
+  for (; error === 0 && acknowledged < 2 * MIB; ) {
+    const fixed = body(WriteIn, { fh, offset: acknowledged, size: MIB / 4 });
+    const data = pattern(acknowledged, MIB / 4);
+    const reply = guest.guest.send({ opcode: opcodes.WRITE.code, body: concat(fixed, data) });
+    error = reply.error;
+    if (error === 0) acknowledged += WriteOut.size(reply.body, 0);
   }
-  const stage = await enter(t, ['-O', 'quota,project'], 'loop,prjquota');
+  assert.equal(error, -EDQUOT);
+  for (let at = 0; at < acknowledged; at += MIB / 4) {
+    const length = Math.min(MIB / 4, acknowledged - at);
+    assert.ok(Buffer.from(guest.read(fh, at, length)).equals(pattern(at, MIB / 4).subarray(0, length)));
+  }
+  guest.release(fh);
+}
+
+function lacks(t: TestContext, ...programs: string[]): boolean {
+  const missing = programs.filter((each) => spawnSync(each, ['--version']).error !== undefined);
+  if (missing.length > 0) t.skip(`setting a limit takes ${missing.join(' and ')}`);
+  return missing.length > 0;
+}
+
+test('a project quota of the host is reported as EDQUOT, and counted by the project of the directory', async (t) => {
+  if (lacks(t, 'setquota', 'chattr')) return;
+  const stage = await enter(t, ['mkfs.ext4', '-q', '-O', 'quota,project'], 8, 'loop,prjquota');
   if (stage === undefined) return;
   const { share, guest } = stage;
   mkdirSync(join(share, 'project'));
   run('chattr', '+P', '-p', '42', join(share, 'project'));
   run('setquota', '-P', '42', '0', '1024', '0', '0', share);
-  const { nodeid } = guest.lookup(ROOT, 'project');
-  const { fh } = guest.create(nodeid, 'file', { flags: O_RDWR, mode: 0o644 });
-  let error = 0;
-  for (let offset = 0; error === 0 && offset < 2 * MIB; offset += MIB / 4) {
-    const fixed = body(WriteIn, { fh, offset, size: MIB / 4 });
-    const request = concat(fixed, pattern(0, MIB / 4));
-    ({ error } = guest.guest.send({ opcode: opcodes.WRITE.code, body: request }));
-  }
-  assert.equal(error, -EDQUOT);
-  rmSync(join(share, 'project', 'file'));
+  exceedQuota(stage, guest.lookup(ROOT, 'project').nodeid);
+});
+
+test('a quota of a btrfs subvolume is reported as EDQUOT', async (t) => {
+  if (lacks(t, 'mkfs.btrfs', 'btrfs')) return;
+  const stage = await enter(t, ['mkfs.btrfs', '-q'], 128);
+  if (stage === undefined) return;
+  const { share, guest } = stage;
+  run('btrfs', 'quota', 'enable', share);
+  run('btrfs', 'subvolume', 'create', join(share, 'project'));
+  run('btrfs', 'qgroup', 'limit', '1M', join(share, 'project'));
+  const { nodeid, attributes } = guest.lookup(ROOT, 'project');
+  assert.equal(attributes.flags, 1n, 'a subvolume has a device number of its own, as a mount has');
+  exceedQuota(stage, nodeid);
 });
