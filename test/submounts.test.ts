@@ -133,6 +133,42 @@ test('a file bound from another file system keeps apart from those around it', a
   );
 });
 
+test('files of an overlay, which have the device of their layer, keep apart from one another', async (t) => {
+  const stage = await enter(t);
+  if (stage === undefined) return;
+  const { share, guest } = stage;
+  const layers = join(share, 'layers');
+  for (const layer of ['lower', 'upper']) {
+    mountHost(join(layers, layer), ...TMPFS);
+    mkdirSync(join(layers, layer, 'data'));
+    writeFileSync(join(layers, layer, 'data', layer), layer);
+  }
+  mkdirSync(join(layers, 'upper', 'work'));
+  const [lower, upper, work] = ['lower/data', 'upper/data', 'upper/work'].map((each) => join(layers, each));
+  const options = `lowerdir=${lower},upperdir=${upper},workdir=${work},xino=off`;
+  try {
+    mountHost(join(share, 'overlay'), '-t', 'overlay', '-o', options, 'none');
+  } catch (error) {
+    t.skip(`no overlay over two tmpfs: ${(error as Error).message}`);
+    return;
+  }
+  const onHost = ['lower', 'upper'].map((name) => statSync(join(share, 'overlay', name)));
+  assert.equal(onHost[0].ino, onHost[1].ino, 'on the host it is the device that differs');
+  assert.notEqual(onHost[0].dev, onHost[1].dev);
+  const { nodeid, attributes } = guest.lookup(ROOT, 'overlay');
+  assert.equal(attributes.flags, SUBMOUNT);
+  const files = ['lower', 'upper'].map((name) => guest.lookup(nodeid, name));
+  assert.notEqual(files[0].attributes.ino, files[1].attributes.ino);
+  assert.deepEqual(
+    files.map((file) => [file.attributes.flags, content(guest, file.nodeid)]),
+    [
+      [0n, 'lower'],
+      [0n, 'upper'],
+    ],
+  );
+  for (const file of files) assert.equal(guest.getattr(file.nodeid).ino, file.attributes.ino);
+});
+
 test('the host can unmount what the guest has forgotten, and a new mount is not taken for the old one', async (t) => {
   const stage = await enter(t);
   if (stage === undefined) return;

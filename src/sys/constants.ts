@@ -40,7 +40,6 @@ export const STATX_CTIME = 0x80;
 export const STATX_BASIC_STATS = 0x7ff;
 export const STATX_ALL = 0xfff;
 export const STATX_MNT_ID = 0x1000;
-export const STATX_ATTR_MOUNT_ROOT = 0x2000;
 export const S_IFMT = 0o170000;
 export const S_IFLNK = 0o120000;
 export const S_IFREG = 0o100000;

@@ -21,7 +21,6 @@ import {
   S_IFMT,
   S_IFREG,
   STATX_ALL,
-  STATX_ATTR_MOUNT_ROOT,
   STATX_BASIC_STATS,
   STATX_CTIME,
   STATX_MNT_ID,
@@ -38,7 +37,7 @@ import type { IdMap } from './id-map.ts';
 import type { WorkerIdentity } from './identity.ts';
 import { type Inodes, ROOT_SLOT } from './inodes.ts';
 import type { Lookups } from './lookups.ts';
-import { type InodeFileHandles, MOUNT_REOPENS } from './mounts.ts';
+import { type InodeFileHandles, MOUNT_FILES, MOUNT_REOPENS } from './mounts.ts';
 import type { Opened } from './opened.ts';
 import { ProcNames } from './proc-names.ts';
 import { Privileges } from './privileges.ts';
@@ -80,7 +79,6 @@ export interface ContextOptions {
 
 // struct statx, in words (include/uapi/linux/stat.h).
 const BLKSIZE = 1;
-const ATTRIBUTES = 2;
 const NLINK = 4;
 const UID = 5;
 const GID = 6;
@@ -313,8 +311,9 @@ export class Context {
       return -EOPNOTSUPP;
     }
     const { mounts } = this.inodes;
-    const flagBits = reopens ? MOUNT_REOPENS : 0;
-    const added = mounts.add(this.#device, u32[s + MNT_ID] | 0, u32[s + MNT_ID + 1] | 0, mountFd, flagBits);
+    const flagBits = (reopens ? MOUNT_REOPENS : 0) | (isDirectory ? 0 : MOUNT_FILES);
+    const [idLo, idHi, inoLo, inoHi] = [u32[s + MNT_ID], u32[s + MNT_ID + 1], u32[s + INO], u32[s + INO + 1]];
+    const added = mounts.add(this.#device, idLo | 0, idHi | 0, mountFd, flagBits, inoLo | 0, inoHi | 0);
     if (added !== 0) return added;
     this.#warn(`${where} cannot be served: there are 4096 others that guests know`);
     return -ENFILE;
@@ -453,8 +452,7 @@ export class Context {
   /** Makes the inode number at word `w` of the reply, of the inode in the stat buffer, what this guest gets. */
   #showInode(request: Request, slot: number, w: number): void {
     const { inodes } = this;
-    const isRoot = (this.arena.u32[this.#stat + ATTRIBUTES] & STATX_ATTR_MOUNT_ROOT) !== 0 && slot !== ROOT_SLOT;
-    inodes.mounts.showInode(inodes.mount(slot), this.announces(request), isRoot, request.scratch.u32, w);
+    inodes.mounts.showInode(inodes.mount(slot), this.announces(request), request.scratch.u32, w);
   }
 
   /** struct fuse_attr, 22 words, in the order of the kernel's header. */

@@ -114,7 +114,7 @@ export class Directories {
       const nameAt = at + D_NAME;
       let nameEnd = nameAt;
       while (u8[nameEnd] !== 0) nameEnd += 1;
-      inodes.mounts.showInode(mount, announces, false, arena.u32, at >> 2);
+      inodes.mounts.showInode(mount, announces, arena.u32, at >> 2);
       const bytes = this.#encode(request, plus, at, nameEnd - nameAt, done, room - done);
       if (bytes === 0) {
         this.#full = true;

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 
 import { eventfd } from '../../sys/index.ts';
 import { InodeNumbers } from './inode-numbers.ts';
-import { MOUNT_REOPENS, Mounts } from './mounts.ts';
+import { MOUNT_FILES, MOUNT_REOPENS, Mounts } from './mounts.ts';
 
 const MOST = 4096;
 
@@ -68,19 +68,22 @@ test('every kind of inode numbers gets 16 bits of its own, and keeps them, until
 test('an inode number is shown as it is, but for what is seen on a device that is not its own', () => {
   const mounts = new Mounts(Mounts.create());
   mounts.setOwnDevice(1);
-  const [own, other] = [mounts.add(1, 1, 0, -1, 0), mounts.add(2, 1, 0, -1, 0)];
-  const shown = (mount: number, announced: boolean, isRoot: boolean, hi: number): string => {
+  const own = mounts.add(1, 1, 0, -1, 0);
+  const other = mounts.add(2, 1, 0, -1, 0, 42, 5);
+  const files = mounts.add(3, 1, 0, -1, MOUNT_FILES, 7, 0);
+  const shown = (mount: number, announced: boolean, hi: number): string => {
     const words = new Uint32Array([0, 42, hi]);
-    mounts.showInode(mount, announced, isRoot, words, 1);
+    mounts.showInode(mount, announced, words, 1);
     assert.equal(words[0], 0);
     return `${words[2].toString(16)}:${words[1]}`;
   };
-  assert.equal(shown(own, false, false, 0x7777), '7777:42');
-  assert.equal(shown(own, true, false, 0x12345678), '12345678:42');
-  assert.equal(shown(other, true, false, 0), '0:42');
-  assert.equal(shown(other, false, false, 5), '10005:42');
-  assert.equal(shown(other, false, true, 5), '10005:42', 'in a guest with one device a root is like the rest');
-  assert.equal(shown(other, true, true, 5), '20005:42');
-  assert.equal(shown(own, false, false, 0x12340001), '30001:42');
+  assert.equal(shown(own, false, 0x7777), '7777:42');
+  assert.equal(shown(own, true, 0x12345678), '12345678:42');
+  assert.equal(shown(other, true, 0), '0:42');
+  assert.equal(shown(other, false, 0), '10000:42');
+  assert.equal(shown(other, false, 5), '10005:42', 'in a guest with one device a root is like the rest');
+  assert.equal(shown(other, true, 5), '30005:42', 'else it is seen on another device at first');
+  assert.equal(shown(files, true, 5), '40005:42', 'as files always are');
+  assert.equal(shown(own, false, 0x12340001), '50001:42');
   mounts.closeAll();
 });

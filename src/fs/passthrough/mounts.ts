@@ -1,6 +1,7 @@
 /**
  * The host mounts that known inodes are on, in memory shared by all workers. A mount is told by its device and its
- * mount id (statx(2), STATX_MNT_ID): bind mounts of one file system differ in the id alone. Both are used again by the
+ * mount id (statx(2), STATX_MNT_ID): bind mounts of one file system differ in the id alone, subvolumes of btrfs and
+ * layers of an overlay in the device alone. Both are used again by the
  * host when a mount is gone. That confuses nobody: an entry lives as long as an inode counts on it, and for as long
  * there is a descriptor on the mount, the entry's own or the inode's, which keeps the host from giving its numbers to
  * another.
@@ -29,10 +30,15 @@ const FD = 5;
 /** For inode numbers with 16 zero bits on top: what stands there instead where all mounts share one device number. */
 const PREFIX = 6;
 const FLAGS = 7;
-const RECORD_WORDS = 8;
+/** The inode by which the mount was found: what is mounted. 0 for the share's own. */
+const ROOT_LO = 8;
+const ROOT_HI = 9;
+const RECORD_WORDS = 10;
 
 /** Inodes on the mount can be opened by handle. */
 export const MOUNT_REOPENS = 1;
+/** Its inodes are files among those of another: one bound over a file, or an overlay's, from a layer of its own. */
+export const MOUNT_FILES = 2;
 
 /** What libfuse, too, says where it has no number to give. */
 const UNKNOWN_INODE = 0xffffffff;
@@ -119,10 +125,11 @@ export class Mounts {
   }
 
   /**
-   * Adds a mount and holds it. The table takes over `fd`, a descriptor on the mount that is not O_PATH, or -1. Another
-   * worker may have been quicker: its entry is given. 0 when the table is full (`fd` is closed then).
+   * Adds a mount, found by its inode `root`, and holds it. The table takes over `fd`, a descriptor on the mount that is
+   * not O_PATH, or -1. Another worker may have been quicker: its entry is given. 0 when the table is full (`fd` is
+   * closed then).
    */
-  add(dev: number, idLo: number, idHi: number, fd: number, flags: number): number {
+  add(dev: number, idLo: number, idHi: number, fd: number, flags: number, rootLo = 0, rootHi = 0): number {
     const table = this.#table;
     lock(table, LOCK);
     const known = this.findAndHold(0, dev, idLo, idHi);
@@ -135,6 +142,8 @@ export class Mounts {
       table[record + ID_HI] = idHi;
       table[record + FD] = fd;
       table[record + FLAGS] = flags;
+      table[record + ROOT_LO] = rootLo;
+      table[record + ROOT_HI] = rootHi;
       table[record + PREFIX] = this.#numbers.prefix(dev, 0, false);
       Atomics.store(table, record + HOLDS, 1);
       if (index >= table[END]) Atomics.store(table, END, index + 1);
@@ -190,12 +199,11 @@ export class Mounts {
 
   /**
    * Makes the inode number at `w` of `u32` (two words) on a held mount what the guest gets. `announced`: the guest has
-   * a device number for every mount. `isRoot`: what is mounted itself, which the guest sees on the device of the
-   * directory that it is mounted in, as long as it has not made a mount of it; a file always.
+   * a device number for every mount.
    */
-  showInode(index: number, announced: boolean, isRoot: boolean, u32: Uint32Array, w: number): void {
-    if (announced && !isRoot) return;
+  showInode(index: number, announced: boolean, u32: Uint32Array, w: number): void {
     const record = at(index);
+    if (announced && !this.#isAmongOthers(record, u32[w] | 0, u32[w + 1] | 0)) return;
     const high = u32[w + 1] >>> 16;
     const prefix =
       high === 0 && !announced
@@ -203,6 +211,16 @@ export class Mounts {
         : this.#numbers.prefix(this.#table[record + DEV], high, announced);
     u32[w] = prefix < 0 ? UNKNOWN_INODE : u32[w];
     u32[w + 1] = prefix < 0 ? 0 : (prefix << 16) | (u32[w + 1] & 0xffff);
+  }
+
+  /**
+   * Whether the guest sees an inode on the device of the directory that it is in, which is another: what is mounted, as
+   * long as the guest has not made a mount of it, and files, of which it makes none.
+   */
+  #isAmongOthers(record: number, inoLo: number, inoHi: number): boolean {
+    const table = this.#table;
+    if ((table[record + FLAGS] & MOUNT_FILES) !== 0) return true;
+    return table[record + ROOT_LO] === inoLo && table[record + ROOT_HI] === inoHi;
   }
 
   /** Whether there is an inode number for a guest that has one device number for all mounts. */
