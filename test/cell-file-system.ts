@@ -54,8 +54,11 @@ export function openWorker(exported: SharedArrayBuffer, _session: null, { releas
       SYNCFS: sleep,
       FALLOCATE: sleep,
       READ: (request) => (request.nowait ? WOULD_SLEEP : sleep()),
-      // One that asks for both, one after the other.
-      COPY_FILE_RANGE: () => (Atomics.load(cells, LOCKED) === 1 ? RETRY : -EINVAL),
+      // For another thread, and then for a lock.
+      COPY_FILE_RANGE: () => {
+        Atomics.add(cells, BEGUN, 1);
+        return Atomics.load(cells, LOCKED) === 1 ? RETRY : -EINVAL;
+      },
       SETLK: () => {
         Atomics.store(cells, LOCKED, 1);
         return 0;

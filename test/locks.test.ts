@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
@@ -21,7 +21,18 @@ import {
   opcodes,
   ReleaseIn,
 } from '../src/fuse/index.ts';
-import { F_RDLCK, F_UNLCK, F_WRLCK, LOCK_EX, LOCK_SH, LOCK_UN, O_RDONLY, O_RDWR, O_WRONLY } from '../src/sys/index.ts';
+import {
+  F_RDLCK,
+  F_UNLCK,
+  F_WRLCK,
+  LOCK_EX,
+  LOCK_SH,
+  LOCK_UN,
+  O_ACCMODE,
+  O_RDONLY,
+  O_RDWR,
+  O_WRONLY,
+} from '../src/sys/index.ts';
 import { commonDaemon, TestDaemon } from './daemon.ts';
 import { body, type Fields } from './fuse.ts';
 import { type FuseRequest, HIPRIO, type Posted } from './guest.ts';
@@ -369,7 +380,14 @@ test('a share that is read-only has read locks', async (t) => {
   const file = new File(mount, name, O_RDONLY);
   file.set(1, F_RDLCK);
   file.set(2, F_WRLCK, ALL, EBADF);
-  const ask = await holder(t, join(readonly.share, name));
+  const path = join(readonly.share, name);
+  const folder = `/proc/${readonly.process.pid}`;
+  for (const fd of readdirSync(`${folder}/fd`)) {
+    if (readlinkSync(`${folder}/fd/${fd}`) !== path) continue;
+    const octal = readFileSync(`${folder}/fdinfo/${fd}`, 'utf8').match(/flags:\s+(\d+)/)?.[1] ?? '3';
+    assert.equal(Number.parseInt(octal, 8) & O_ACCMODE, O_RDONLY, 'nothing is open for writing');
+  }
+  const ask = await holder(t, path);
   assert.equal(await ask(`posix ${F_WRLCK} 0 1`), false);
   file.flush(1);
   assert.equal(await ask(`posix ${F_WRLCK} 0 1`), true);

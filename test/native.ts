@@ -1,5 +1,5 @@
 /** System calls that only tests make. */
-import { closeSync, fsyncSync, openSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readSync } from 'node:fs';
 
 import { EAGAIN } from '../src/core/index.ts';
 import { FLOCK_BYTES, flock, LOCK_NB, SysError } from '../src/sys/index.ts';
@@ -47,6 +47,7 @@ function taken(result: number): boolean {
 }
 
 const libcFadvise = bind('posix_fadvise', 4);
+const POSIX_FADV_RANDOM = 1;
 const POSIX_FADV_DONTNEED = 4;
 
 /** Has the host forget what it has of a file in its page cache, as far as it likes to. */
@@ -54,5 +55,13 @@ export function dropCached(path: string): void {
   const fd = openSync(path, 'r');
   fsyncSync(fd);
   libcFadvise(I(fd), 0n, 0n, I(POSIX_FADV_DONTNEED));
+  closeSync(fd);
+}
+
+/** Has the host bring in the page at an offset of a file, and no other. */
+export function bringIn(path: string, offset: number): void {
+  const fd = openSync(path, 'r');
+  libcFadvise(I(fd), 0n, 0n, I(POSIX_FADV_RANDOM));
+  readSync(fd, new Uint8Array(1), 0, 1, offset);
   closeSync(fd);
 }
