@@ -278,6 +278,9 @@ test('set-id bits go and stay as the guest says of each change', { skip }, async
     change();
     assert.equal(modeOf(file), mode, what);
   }
+  chmodSync(file, 0o2767);
+  mount.setattr(id, {});
+  assert.equal(modeOf(file), '767', 'where the group may not execute, too');
   mount.setattr(id, { valid: FATTR.UID, uid: 0xffffffff }, EINVAL);
 });
 

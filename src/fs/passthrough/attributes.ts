@@ -94,7 +94,8 @@ export class Attributes {
     // What the guest's process may not set, its kernel has left out already.
     context.credentials.keepSetIds(true);
     let result = 0;
-    if ((valid & SETS) === 0 || (valid & (FATTR.UID | FATTR.GID)) !== 0) result = this.#setOwner(request, fd, valid);
+    if ((valid & (FATTR.UID | FATTR.GID)) !== 0) result = this.#setOwner(request, fd, valid);
+    else if ((valid & SETS) === 0) result = this.#takePrivileges(slot, fd);
     if (result >= 0 && (valid & FATTR.MODE) !== 0) {
       result = fchmodat(context.procFd, context.procName(fd), SetattrIn.mode(view, body) & 0o7777);
     }
@@ -104,9 +105,19 @@ export class Attributes {
   }
 
   /**
-   * As chown(2), which takes set-id bits and capabilities of all but directories. A SETATTR that sets nothing is how
-   * Linux asks for just that: before fallocate(2) and the like (file_remove_privs), and as chown(-1, -1).
+   * A SETATTR that sets nothing is how Linux says that a process without CAP_FSETID is about to change a file by
+   * fallocate(2) and the like (file_remove_privs), and how chown(-1, -1) arrives, which on the host does the same.
    */
+  #takePrivileges(slot: number, fd: number): number {
+    const { inodes, empty, privileges } = this.#context;
+    const result = fchownat(fd, empty, UNCHANGED, UNCHANGED, AT_EMPTY_PATH);
+    if (result < 0 || inodes.type(slot) === S_IFDIR >> 12) return result;
+    privileges.dropCapability(fd);
+    // chown(2) by us leaves the bit where the group may not execute; the guest would not have asked in that case.
+    return privileges.dropSetGroupId(fd);
+  }
+
+  /** As chown(2), which takes set-id bits and capabilities of all but directories. */
   #setOwner(request: Request, fd: number, valid: number): number {
     const { view } = request.scratch;
     const { uids, gids, empty, privileges } = this.#context;

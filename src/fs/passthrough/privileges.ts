@@ -1,5 +1,5 @@
 /** What a change takes from a file: its set-id bits and its capabilities, as on a local file system. */
-import { removexattr } from '../../sys/index.ts';
+import { fchmodat, removexattr, S_ISGID } from '../../sys/index.ts';
 import type { Request } from '../file-system.ts';
 import type { Context } from './context.ts';
 
@@ -20,6 +20,14 @@ export class Privileges {
     credentials.keepSetIds(keep);
     if (!keep) credentials.joinGroup(request);
     this.dropCapability(fd);
+  }
+
+  /** Clears the set-group-id bit, in whatever way the group may execute the file. 0 or a negative errno. */
+  dropSetGroupId(fd: number): number {
+    const context = this.#context;
+    const result = context.statFd(fd);
+    if (result < 0 || (context.mode & S_ISGID) === 0) return result;
+    return fchmodat(context.procFd, context.procName(fd), context.mode & 0o7777 & ~S_ISGID);
   }
 
   /** Removes the file's capabilities where the host does not know them as such. */

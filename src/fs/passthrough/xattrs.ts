@@ -1,7 +1,7 @@
 /** Operations on extended attributes, of any inode: by its path in /proc, as an O_PATH descriptor takes none. */
 import { EINVAL, ENODATA, ENOENT, EPERM, ERANGE } from '../../core/index.ts';
 import { flags, GetxattrIn, GetxattrOut, SetxattrIn } from '../../fuse/index.ts';
-import { fchmodat, getxattrName, listxattr, removexattr, S_ISGID, setxattr } from '../../sys/index.ts';
+import { getxattrName, listxattr, removexattr, setxattr } from '../../sys/index.ts';
 import type { Request } from '../file-system.ts';
 import type { Context } from './context.ts';
 
@@ -72,18 +72,11 @@ export class Xattrs {
     // Without SETXATTR_EXT the name follows where the flags would be.
     const extended = request.name - body === SetxattrIn.bytes;
     const kill = extended && (SetxattrIn.setxattrFlags(view, body) & flags.SETXATTR_IN.ACL_KILL_SGID) !== 0;
-    if (result >= 0 && kill && isAccessAcl(u8, request.name)) result = this.#dropSetGroupId(slot);
+    // The user who set the ACL may not give the group's rights away: chmod(2) by the same user would clear the bit.
+    const drop = result >= 0 && kill && isAccessAcl(u8, request.name);
+    if (drop) result = this.#context.privileges.dropSetGroupId(inodes.fd(slot));
     inodes.unpin(slot);
     return result;
-  }
-
-  /** The user who set the ACL may not give the group's rights away: chmod(2) by the same user would clear the bit. */
-  #dropSetGroupId(slot: number): number {
-    const context = this.#context;
-    const result = context.statInode(slot);
-    if (result < 0 || (context.mode & S_ISGID) === 0) return result;
-    const name = context.procName(context.inodes.fd(slot));
-    return fchmodat(context.procFd, name, context.mode & 0o7777 & ~S_ISGID);
   }
 
   removexattr(request: Request): number {
