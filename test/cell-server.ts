@@ -12,6 +12,9 @@ const { values } = parseArgs({
     'thread-pool-size': { type: 'string', default: '2' },
   },
 });
+/** From a signal to the end, whatever the sessions are at. */
+const END_MS = 700;
+
 const server = await Server.start({
   fileSystem: { module: new URL('cell-file-system.ts', import.meta.url).href, options: undefined },
   socketPaths: values['socket-path'],
@@ -20,7 +23,11 @@ const server = await Server.start({
   logLevel: 'warn',
   threadPoolSize: Number(values['thread-pool-size']),
 });
-process.on('SIGTERM', () => server.stop());
+process.on('SIGTERM', () => {
+  server.stop();
+  // As `virtiofs serve`: what sleeps in the kernel, or here, is not waited for.
+  setTimeout(() => process.exit(), END_MS).unref();
+});
 writeLine('Waiting for vhost-user socket connection...');
 await server.finished;
 process.exit();

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 
-import type { Fd } from '../core/index.ts';
 import { close, drainEventfd, eventfd, waitReadable } from '../sys/index.ts';
 import { createPool, endPool, PoolClient, PoolJobs, setPoolMemory } from './pool.ts';
 
@@ -105,7 +104,7 @@ test('threads see the rings and the memory as they are', () => {
   assert.notEqual(jobs.memoryVersion, version);
   assert.deepEqual(jobs.regions(), regions);
   const ring = { size: 128, descriptorTable: 2 ** 46 + 16, availableRing: 0, usedRing: 0, nextAvailable: 0 };
-  const fds = { kickFd: wakeFd as Fd, callFd: wakeFd as Fd };
+  const fds = { kickFd: wakeFd, callFd: wakeFd };
   client.start({ ...ring, ...fds, eventIdx: true, indirect: true });
   client.offer(1);
   jobs.next();
