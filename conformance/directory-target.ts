@@ -78,7 +78,7 @@ function session(face: KernelFace, folder: string): Session {
   }
   const close = (): void => {
     face.umask(before);
-    face.end();
+    face.closeAll();
   };
   return { face, folder, missing, close };
 }

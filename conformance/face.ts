@@ -1,5 +1,5 @@
 /** The calls that behaviours make, on whatever is tested. */
-import { O_CREAT, O_DIRECTORY, O_RDONLY, O_WRONLY, O_TRUNC, S_IFMT, S_IFDIR } from './constants.ts';
+import { DT_DIR, O_CREAT, O_DIRECTORY, O_RDONLY, O_WRONLY, O_TRUNC, S_IFMT, S_IFDIR } from './constants.ts';
 import { NotApplicable } from './verdicts.ts';
 
 /** UTF-8, or the bytes of a name that is none. Relative to the behaviour's own folder; absolute ones as they are. */
@@ -309,10 +309,13 @@ export abstract class Face {
 
   /** Removes a tree. */
   removeTree(path: Path): void {
-    for (const { name } of this.entries(path)) {
+    // For those who are not root, and made a directory that they cannot list.
+    this.chmod(path, 0o700);
+    for (const { name, type } of this.entries(path)) {
       if (name === '.' || name === '..') continue;
       const inner = Buffer.concat([Buffer.from(path), Buffer.from('/'), Buffer.from(name, 'latin1')]);
-      if ((this.lstat(inner).mode & S_IFMT) === S_IFDIR) this.removeTree(inner);
+      const directory = type === DT_DIR || (type === 0 && (this.lstat(inner).mode & S_IFMT) === S_IFDIR);
+      if (directory) this.removeTree(inner);
       else this.unlink(inner);
     }
     this.rmdir(path);

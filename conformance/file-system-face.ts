@@ -372,6 +372,8 @@ export class FileSystemFace extends Face {
   }
 
   #utimens(nodeid: bigint, atime: Time, mtime: Time): void {
+    // do_utimes, fs/utimes.c: nothing to do. As a SETATTR it would be a chown(-1, -1).
+    if (atime === 'omit' && mtime === 'omit') return;
     const second = 1_000_000_000n;
     const parts = (time: Time): [bigint, bigint] => {
       if (typeof time !== 'bigint') return [0n, 0n];

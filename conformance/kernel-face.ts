@@ -81,7 +81,6 @@ export class KernelFace extends Face {
   readonly #memory = new CallMemory();
   readonly #fds = new Set<number>();
   readonly #mappings = new Set<Mapping>();
-  #other: SecondProcess | undefined;
 
   constructor(base: string) {
     super();
@@ -432,14 +431,6 @@ export class KernelFace extends Face {
   }
 
   override other(): Other {
-    this.#other ??= SecondProcess.start();
-    this.#other.enter(this.base);
-    return this.#other;
-  }
-
-  /** Ends the second process, if there is one. */
-  end(): void {
-    this.closeAll();
-    this.#other?.end();
+    return SecondProcess.at(this.base);
   }
 }

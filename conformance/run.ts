@@ -42,6 +42,8 @@ export interface Report {
 export interface RunOptions {
   /** Runs only what has this in its topic or its sentence. */
   readonly filter?: string;
+  /** Leaves what the behaviours made, to be looked at. */
+  readonly keep?: boolean;
   /** Called after each behaviour. */
   readonly onOutcome?: (outcome: Outcome, done: number, all: number) => void;
 }
@@ -66,13 +68,15 @@ export async function runConformance(target: Target, options: RunOptions = {}): 
     face.mkdir(home, 0o755);
     for (const [i, behaviour] of behaviours.entries()) {
       const began = performance.now();
-      const outcome = { ...runOne(session, behaviour, `${home}/${i}`), ms: performance.now() - began };
+      const folder = `${home}/${i}`;
+      const outcome = { ...runOne(session, behaviour, folder), ms: performance.now() - began };
+      if (options.keep !== true) removeQuietly(face, folder);
       outcomes.push(outcome);
       options.onOutcome?.(outcome, outcomes.length, behaviours.length);
       // oxlint-disable-next-line no-await-in-loop -- progress is drawn meanwhile
       if (i % 8 === 0) await breathe();
     }
-    removeQuietly(face, home);
+    if (options.keep !== true) removeQuietly(face, home);
   } finally {
     session.close();
   }
@@ -97,7 +101,6 @@ function runOne(session: Session, behaviour: Behaviour, folder: string): Omit<Ou
     return { topic, sentence, verdict: 'failed', reason };
   } finally {
     face.settle();
-    removeQuietly(face, folder);
   }
 }
 

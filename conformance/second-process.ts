@@ -63,28 +63,29 @@ export function serveAsks(shared: SharedArrayBuffer, thread: number, serve: (ask
 export class SecondProcess implements Other {
   readonly #shared: SharedArrayBuffer;
   readonly #words: Int32Array;
-  readonly #worker: Worker;
   #base = '';
 
-  private constructor(shared: SharedArrayBuffer, worker: Worker) {
+  private constructor(shared: SharedArrayBuffer) {
     this.#shared = shared;
     this.#words = new Int32Array(shared);
-    this.#worker = worker;
   }
 
-  static start(): SecondProcess {
+  /** The one of this process, started when it is first wanted; paths are below `base` from now on. */
+  static at(base: string): SecondProcess {
+    started ??= SecondProcess.#start();
+    started.#base = base;
+    return started;
+  }
+
+  static #start(): SecondProcess {
     const shared = new SharedArrayBuffer(SHARED_BYTES);
     const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
     const worker = new Worker(new URL(`./second-worker${extension}`, import.meta.url), { workerData: shared });
+    // It waits for ever, and ends with the process.
     worker.unref();
-    const second = new SecondProcess(shared, worker);
+    const second = new SecondProcess(shared);
     second.#await(START_MS);
     return second;
-  }
-
-  /** Paths are below `base` from now on. */
-  enter(base: string): void {
-    this.#base = base;
   }
 
   #await(limitMs: number): void {
@@ -134,8 +135,6 @@ export class SecondProcess implements Other {
     if ('errno' in answer) throw failure(answer.call, answer.errno, answer.detail);
     return answer.value;
   }
-
-  end(): void {
-    void this.#worker.terminate();
-  }
 }
+
+let started: SecondProcess | undefined;

@@ -13,7 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { inspect, parseArgs } from 'node:util';
 
 const ROOT = resolve(import.meta.dirname, '..');
-const PATTERN = '{src,lab,bench,spec,tools,test}/**/*.test.ts';
+const PATTERN = '{src,lab,conformance,bench,spec,tools,test}/**/*.test.ts';
 const UNIT_SECONDS = 120;
 const GUEST_SECONDS = 900;
 /** What a file gets, after SIGTERM, to clean up in. */

@@ -136,11 +136,11 @@ test(
   'kernel',
 );
 
-test('a file has 1000 names, and as many links', (t) => {
+test('a file has 300 names, and as many links', (t) => {
   t.file('f');
-  for (let i = 1; i < 1000; i += 1) t.link('f', `f${i}`);
-  equal(t.stat('f999').nlink, 1000, 'links');
-  for (let i = 1; i < 1000; i += 1) t.unlink(`f${i}`);
+  for (let i = 1; i < 300; i += 1) t.link('f', `f${i}`);
+  equal(t.stat('f299').nlink, 300, 'links');
+  for (let i = 1; i < 300; i += 1) t.unlink(`f${i}`);
   equal(t.stat('f').nlink, 1, 'links after all others went');
 });
 
@@ -325,11 +325,11 @@ test(
 
 test('inode numbers of files that are there at once differ', (t) => {
   const seen = new Set<bigint>();
-  for (let i = 0; i < 200; i += 1) {
+  for (let i = 0; i < 60; i += 1) {
     t.file(`f${i}`);
     seen.add(t.stat(`f${i}`).ino);
   }
-  equal(seen.size, 200, 'different inode numbers');
+  equal(seen.size, 60, 'different inode numbers');
 });
 
 test('stat, lstat and fstat of one file agree', (t) => {

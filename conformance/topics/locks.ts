@@ -30,9 +30,10 @@ const BUSY = ['EAGAIN', 'EACCES'] as const;
 
 /** A file that this process and another have open. */
 function both(t: Face): { mine: number; theirs: number; other: Other } {
+  // First: it starts with what is open here.
+  const other = t.other();
   const mine = t.open('f', O_CREAT | O_RDWR, 0o644);
   t.write(mine, '0123456789');
-  const other = t.other();
   return { mine, theirs: other.call('open', 'f', O_RDWR), other };
 }
 

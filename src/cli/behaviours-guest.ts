@@ -52,7 +52,7 @@ export async function runInGuest(options: GuestRun): Promise<GuestReports> {
 }
 
 async function runBoth({ vm, share, daemon }: OpenScene, { filter, onProgress }: GuestRun): Promise<GuestReports> {
-  const args = [share.mountPoint, '--yardstick', DISK.mountPoint, '--json', '--lines'];
+  const args = [share.mountPoint, '--yardstick', DISK.mountPoint, '--json', '--lines', '--keep'];
   if (filter !== undefined) args.push('--filter', filter);
   const command = ['node', '--disable-warning=ExperimentalWarning', `${GUEST_PROJECT}/${MAIN}`, 'conformance', ...args];
   const stderr: Buffer[] = [];

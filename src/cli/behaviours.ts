@@ -11,6 +11,7 @@ import {
   type Outcome,
   type Report,
   runConformance,
+  selectBehaviours,
 } from '../../conformance/index.ts';
 import { UserError } from '../core/index.ts';
 import { runInGuest } from './behaviours-guest.ts';
@@ -20,6 +21,7 @@ import { addGuestOptions, type GuestOptions, withGuestErrors } from './guest.ts'
 interface Options extends GuestOptions {
   readonly yardstick?: string;
   readonly filter?: string;
+  readonly keep: boolean;
   readonly json: boolean;
   readonly lines: boolean;
   readonly guest: boolean;
@@ -46,6 +48,7 @@ export function addBehaviours(command: Command): Command {
     .argument('[words...]', 'the directory; with --guest, options of the daemon')
     .option('--yardstick <dir>', 'another directory, to compare with')
     .option('--filter <text>', 'only behaviours with this in their topic or sentence')
+    .option('--keep', 'leave what the behaviours made', false)
     .option('--json', 'the outcome of each behaviour, as JSON', false)
     .addOption(new Option('--lines', 'a line on standard error for each behaviour').default(false).hideHelp())
     .option('--guest', 'boot a guest, and compare a share with ext4 in it', false)
@@ -57,6 +60,9 @@ export function addBehaviours(command: Command): Command {
 
 async function runCommand(words: readonly string[], options: Options): Promise<void> {
   const { filter, guest, writeback, yardstick: other, json } = options;
+  if (selectBehaviours(filter).length === 0) {
+    throw new UserError(`--filter ${filter}: no behaviour has that in its sentence.`);
+  }
   if (guest) {
     if (other !== undefined) throw new UserError('--yardstick is ext4 with --guest: leave one of them away.');
     const serveArgs = [...(writeback ? ['--writeback'] : []), ...words];
@@ -72,12 +78,12 @@ async function runCommand(words: readonly string[], options: Options): Promise<v
   process.exitCode = showReports(report, yardstick, json);
 }
 
-async function runOn(dir: string, { filter, lines }: Options): Promise<Report> {
+async function runOn(dir: string, { filter, lines, keep }: Options): Promise<Report> {
   const show = lines ? { say: (text: string) => process.stderr.write(`${text}\n`), end: () => {} } : progressOf();
   const onOutcome = ({ topic }: Outcome, done: number, all: number): void => {
     show.say(`${dir}: ${done} of ${all}, ${topic}`);
   };
-  const report = await runConformance(directoryTarget(dir), { filter, onOutcome });
+  const report = await runConformance(directoryTarget(dir), { filter, keep, onOutcome });
   show.end();
   return report;
 }
