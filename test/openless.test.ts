@@ -1,6 +1,6 @@
 /** Guests that are told not to send OPEN (cache=always): everything goes by inode. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 
@@ -23,7 +23,7 @@ import {
   WriteIn,
   WriteOut,
 } from '../src/fuse/index.ts';
-import { O_APPEND, O_CREAT, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY } from '../src/sys/index.ts';
+import { O_APPEND, O_CREAT, O_EXCL, O_NOATIME, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY } from '../src/sys/index.ts';
 import { commonDaemon, TestDaemon } from './daemon.ts';
 import { body, bytesOf, concat, listedOf, name } from './fuse.ts';
 import type { FuseRequest } from './guest.ts';
@@ -176,6 +176,22 @@ test('a file that was read stays open for reading, one that was written does not
   assert.equal(read(found), 'Jello');
   assert.equal(read(found), 'Jello');
   assert.deepEqual(descriptorsOf(daemon(), file), ['read']);
+});
+
+test('O_NOATIME of the guest counts for each read, where it is allowed', { skip }, async (t) => {
+  const other = await TestDaemon.start({ args: [...ARGS, '--preserve-noatime'] });
+  t.after(() => other[Symbol.asyncDispose]());
+  const { mount, path, nodeid } = enter(t, other);
+  const file = join(path, 'file');
+  writeFileSync(file, 'hello');
+  const found = mount.lookup(nodeid, 'file').nodeid;
+  const movesAtime = (openFlags: number): boolean => {
+    utimesSync(file, 1, 2);
+    const request = { opcode: opcodes.READ.code, nodeid: found, body: body(ReadIn, { size: 9, flags: openFlags }) };
+    assert.equal(Buffer.from(bytesOf(mount.guest.ask({ ...request, room: 9 }))).toString(), 'hello');
+    return statSync(file).atimeMs !== 1000;
+  };
+  assert.deepEqual([O_NOATIME, 0, O_NOATIME].map(movesAtime), [false, true, false]);
 });
 
 test('a directory is not read as a file, a file not listed, and an inode that was not given not at all', {

@@ -28,14 +28,18 @@ interface Options extends GuestOptions {
   readonly writeback: boolean;
 }
 
+/** Options of the daemon without which a share lacks what a local file system has. */
+const EVERYTHING = ['--posix-acl', '--preserve-noatime', '--allow-mmap'];
+
 const EXAMPLES = `
 Examples:
   # virtiofs conformance /mnt/share                         as root: it acts as several users
   # virtiofs conformance /mnt/share --yardstick /var/tmp    and what differs from another file system
   # virtiofs conformance . --filter rename                  only what has that in its topic or its sentence
   # virtiofs conformance --guest --cache always             a share in a guest, beside ext4 in the same guest
-  # virtiofs conformance --guest -- --xattr --allow-mmap    what follows -- goes to 'virtiofs serve'
+  # virtiofs conformance --guest -- --xattr                 what follows -- goes to 'virtiofs serve'
 
+Without options of its own the daemon of --guest has ${EVERYTHING.join(' ')}.
 Everything happens in a folder of its own, which goes again; in a guest, in a directory below TMPDIR. What the file
 system, the user or the kernel lacks is 'not applicable', never 'passed'.
 
@@ -65,7 +69,7 @@ async function runCommand(words: readonly string[], options: Options): Promise<v
   }
   if (guest) {
     if (other !== undefined) throw new UserError('--yardstick is ext4 with --guest: leave one of them away.');
-    const serveArgs = [...(writeback ? ['--writeback'] : []), ...words];
+    const serveArgs = [...(writeback ? ['--writeback'] : []), ...(words.length > 0 ? words : EVERYTHING)];
     const show = progressOf();
     const { report, yardstick } = await runInGuest({ ...options, serveArgs, filter, onProgress: show.say });
     show.end();

@@ -101,6 +101,8 @@ export class Files {
   readonly #readonly: boolean;
   /** Flags of a guest's open that are passed on: OPEN_FLAGS and what the user allows. */
   readonly #openFlags: number;
+  /** What the user allows. */
+  readonly #allowed: number;
   /** Until a file system turns out not to know RWF_NOWAIT. */
   #readsNow = true;
 
@@ -111,6 +113,7 @@ export class Files {
     this.#target = new OpenFile(context);
     this.#readonly = readonly;
     this.#openFlags = OPEN_FLAGS | openFlags;
+    this.#allowed = openFlags;
   }
 
   open(request: Request): number {
@@ -294,7 +297,8 @@ export class Files {
     const { view } = request.scratch;
     const size = Math.min(ReadIn.size(view, request.body), request.dataBytes);
     if (!isOffset(view, request.body + ReadIn.offsets.offset)) return -EINVAL;
-    const fd = this.#acquire(request, ReadIn.offsets.fh, O_RDONLY);
+    const allowed = ReadIn.flags(view, request.body) & this.#allowed;
+    const fd = this.#acquire(request, ReadIn.offsets.fh, O_RDONLY | allowed);
     const direction = request.nowait && this.#readsNow ? READ_NOW : READ;
     const result = fd < 0 ? fd : this.#transfer(request, fd, size, direction);
     this.#file.release();
@@ -308,10 +312,12 @@ export class Files {
     if (!isOffset(view, body + WriteIn.offsets.offset)) return -EINVAL;
     // The descriptor itself never appends: pages that the guest's cache writes back belong where they came from, even
     // when the file that it uses for them was opened with O_APPEND. A program's own write goes to the host's end.
-    const appends = (WriteIn.flags(view, body) & O_APPEND) !== 0;
+    const guestFlags = WriteIn.flags(view, body);
+    const appends = (guestFlags & O_APPEND) !== 0;
     const writeFlags = WriteIn.writeFlags(view, body);
     const cached = (writeFlags & flags.WRITE_IN.CACHE) !== 0;
-    const fd = this.#acquire(request, WriteIn.offsets.fh, appends || cached ? O_RDWR | O_APPEND : O_RDWR);
+    const allowed = cached ? O_APPEND : guestFlags & (O_APPEND | this.#allowed);
+    const fd = this.#acquire(request, WriteIn.offsets.fh, O_RDWR | allowed);
     const keep = (writeFlags & flags.WRITE_IN.KILL_SUIDGID) === 0;
     if (fd >= 0) this.#context.privileges.beforeChange(request, fd, keep);
     const special = cached && (this.#file.mayAppend || this.#openFlags !== OPEN_FLAGS);

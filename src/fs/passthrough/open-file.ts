@@ -1,6 +1,6 @@
 /** The open file that a request is about: that of its handle or, where the guest does not open, the inode's own. */
 import { EBADF, EISDIR, ENOTDIR } from '../../core/index.ts';
-import { close, duplicateTo, O_ACCMODE, O_APPEND, O_DIRECTORY, O_RDONLY, S_IFDIR, S_IFREG } from '../../sys/index.ts';
+import { close, duplicateTo, O_APPEND, O_DIRECTORY, O_RDONLY, S_IFDIR, S_IFREG } from '../../sys/index.ts';
 import type { Request } from '../file-system.ts';
 import type { Context } from './context.ts';
 import { HANDLE_APPEND, HANDLE_DIRECTORY } from './handles.ts';
@@ -32,8 +32,8 @@ export class OpenFile {
   /**
    * The descriptor of the handle at an offset of the request's fixed part, or a negative errno. A guest that was told
    * not to open sends 0 for it: then the inode of the node id is opened for this request, as `flags` say (O_RDONLY or
-   * O_RDWR, with O_DIRECTORY for a directory, with O_APPEND if a file that can only be appended to will do). A file
-   * that is read stays open as long as the guest knows it.
+   * O_RDWR, with O_DIRECTORY for a directory, with O_APPEND if a file that can only be appended to will do, and
+   * with what the guest's own flags are to do on the host). A file that is read stays open while the guest knows it.
    */
   acquire(request: Request, offset: number, nodeidLo: number, nodeidHi: number, flags: number): number {
     const { handles, policy } = this.#context;
@@ -83,7 +83,7 @@ export class OpenFile {
     if (!isDirectory && type !== S_IFREG >> 12) return type === S_IFDIR >> 12 ? -EISDIR : -EBADF;
     const fd = inodes.fd(slot);
     if (fd < 0) return fd;
-    if (!isDirectory && (flags & O_ACCMODE) === O_RDONLY) return this.#makeReadable(slot, fd);
+    if (flags === O_RDONLY) return this.#makeReadable(slot, fd);
     // A directory has a position of its own; a file that stayed open for writing could not be executed on the host.
     this.#temporary = openFile(this.#context, fd, flags & ~O_APPEND, flags);
     return this.#temporary;
