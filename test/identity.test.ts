@@ -181,6 +181,36 @@ test('a set-group-id directory hands its group on, to members with the bit and t
   for (const each of readdirSync(path)) assert.equal(statSync(join(path, each)).gid, 3000, each);
 });
 
+test('below a mount that hears of the user with each call, every worker is itself but to create', {
+  skip,
+}, async (t) => {
+  const stage = await enter(t);
+  const { mount, path, nodeid, daemon } = stage;
+  const below = join(path, 'below');
+  mkdirSync(below);
+  try {
+    execFileSync('/bin/mount', ['-t', 'hugetlbfs', 'none', below], { stdio: 'ignore' });
+  } catch {
+    t.skip('nothing can be mounted here');
+    return;
+  }
+  // It goes before the folder that it is in, which the hook of `enter` removes.
+  using _mounted = { [Symbol.dispose]: () => void execFileSync('/bin/umount', ['-l', below]) };
+  const switches = async (): Promise<number> => (await daemon.gauges()).identitySwitches;
+  const before = await switches();
+  create(stage, 'here', { mode: 0o600 }, USER);
+  assert.equal((await switches()) - before, 1);
+  const there = { ...stage, nodeid: mount.lookup(nodeid, 'below').nodeid };
+  // From here on whatever is not creation is done by the daemon as itself.
+  mount.getattr(there.nodeid);
+  assert.equal((await switches()) - before, 2);
+  for (const each of ['a', 'b', 'c']) mount.mkdir(there.nodeid, each, 0o700, 0, USER);
+  assert.equal((await switches()) - before, 8);
+  for (const each of ['a', 'b', 'c']) assert.deepEqual(ownerOf(join(below, each)), [2001, 2002]);
+  create(stage, 'there', { mode: 0o600 }, USER);
+  assert.equal((await switches()) - before, 10);
+});
+
 test('an id that does not exist creates nothing, and is no hindrance elsewhere', async (t) => {
   const stage = await enter(t);
   const { mount, path, nodeid } = stage;
@@ -268,13 +298,18 @@ test('set-id bits go and stay as the guest says of each change', { skip }, async
     [
       'a change of owner and mode',
       () => {
-        mount.setattr(id, { valid: FATTR.UID | FATTR.MODE, uid: 6, mode: 0o4755 });
+        mount.setattr(id, { valid: FATTR.UID | FATTR.MODE, uid: 6, mode: 0o6755 });
       },
-      '4755',
+      '6755',
     ],
   ];
+  // Each change comes after one to another file that had the daemon give up CAP_FSETID.
+  const before = create(stage, 'before', { mode: 0o644 });
   for (const [what, change, mode] of changes) {
+    chownSync(file, 0, 3000);
     chmodSync(file, 0o6777);
+    const fixed = body(WriteIn, { fh: before, size: 1, writeFlags: flags.WRITE_IN.KILL_SUIDGID });
+    mount.guest.ask({ opcode: opcodes.WRITE.code, nodeid: id, body: concat(fixed, words(0).slice(0, 1)) });
     change();
     assert.equal(modeOf(file), mode, what);
   }

@@ -49,6 +49,8 @@ export const NO_UMASK = -1;
 const NO_ID = -1;
 /** In #groupCount: the groups that the daemon was started with. */
 const OWN_GROUPS = -1;
+/** A user in more groups than this keeps them, whoever it acts as. */
+const MOST_OWN_GROUPS = 1024;
 const STATFS_BYTES = 120;
 
 // Words that the workers of an export share.
@@ -98,7 +100,8 @@ export class Credentials {
     this.#uids = options.uids;
     this.#gids = options.gids;
     this.#shared = new Int32Array(options.shared);
-    const own = process.getgroups?.() ?? [];
+    const all = process.getgroups?.() ?? [];
+    const own = all.length > MOST_OWN_GROUPS ? [] : all;
     this.#ownGroups = arena.reserve(own.length * 4 + 4);
     this.#ownGroupCount = own.length;
     arena.u32.set(own, this.#ownGroups >> 2);
@@ -108,7 +111,8 @@ export class Credentials {
     this.#gid = this.#ownGid | 0;
     this.#mayActAs = changes && allowActingAs();
     // A user namespace can forbid setgroups(2) alone.
-    this.#mayGroup = this.#mayActAs && setGroups(arena.address + this.#ownGroups, own.length) === 0;
+    const may = this.#mayActAs && own.length === all.length;
+    this.#mayGroup = may && setGroups(arena.address + this.#ownGroups, own.length) === 0;
     const rights = [CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER];
     this.#mayLinger = this.#mayActAs && rights.every(hasCapability);
     this.#mayDropFsetid = changes && hasCapability(CAP_FSETID);
