@@ -3,7 +3,7 @@
  * system call and a FUSE request: it walks paths, keeps counts, handles and positions. What a kernel decides by itself
  * (rights, locks, mappings) is not there.
  */
-import { EBADF, EISDIR, ENOENT, ENOSYS, ENOTDIR } from '../src/core/index.ts';
+import { EBADF, EINVAL, EISDIR, ENOENT, ENOSYS, ENOTDIR, ENXIO } from '../src/core/index.ts';
 import { flags } from '../src/fuse/index.ts';
 import { SysError } from '../src/sys/index.ts';
 import {
@@ -13,11 +13,13 @@ import {
   O_EXCL,
   O_NOFOLLOW,
   O_TMPFILE,
+  O_TRUNC,
   RENAME_EXCHANGE,
   S_IFDIR,
   S_IFMT,
   SEEK_CUR,
   SEEK_END,
+  SEEK_HOLE,
   SEEK_SET,
 } from './constants.ts';
 import { type Entry, Face, type Long, type Path, type Stat, type StatFs, type Time, type User } from './face.ts';
@@ -45,6 +47,17 @@ interface OpenFile {
   /** In bytes, or a directory's cookie. */
   position: bigint;
 }
+
+/** What a kernel does instead where the file system answers ENOSYS. */
+function orWithout<T>(call: () => T, instead: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    if (!(error instanceof SysError) || error.errno !== ENOSYS) throw error;
+    return instead();
+  }
+}
+const nothing = (): void => {};
 
 export class FileSystemFace extends Face {
   base = '/';
@@ -108,7 +121,13 @@ export class FileSystemFace extends Face {
 
   #create(directory: Place, name: Uint8Array, how: number, mode: number): number {
     const fields = { flags: how, mode: 0o100000 | mode };
-    return this.#created(this.#client.ask('CREATE', directory.nodeid, { fields, names: [name] }), directory, how);
+    return orWithout(
+      () => this.#created(this.#client.ask('CREATE', directory.nodeid, { fields, names: [name] }), directory, how),
+      () => {
+        this.#made(this.#client.ask('MKNOD', directory.nodeid, { fields: { mode: fields.mode }, names: [name] }));
+        return this.#openPlace(this.#walker.lookup(directory, name), how & ~OWN_FLAGS);
+      },
+    );
   }
 
   #tmpfile(path: Uint8Array, how: number, mode: number, from?: Place): number {
@@ -130,15 +149,16 @@ export class FileSystemFace extends Face {
     const directory = (place.mode & S_IFMT) === S_IFDIR;
     if (!directory && (how & O_DIRECTORY) !== 0) throw failure('open', ENOTDIR, '');
     if (directory && ((how & 3) !== 0 || (how & O_CREAT) !== 0)) throw failure('open', EISDIR, '');
-    let handle = NO_HANDLE;
-    try {
-      const reply = this.#client.ask(directory ? 'OPENDIR' : 'OPEN', place.nodeid, {
-        fields: { flags: how & ~OWN_FLAGS },
-      });
-      handle = handleOf(reply);
-    } catch (error) {
-      if (!(error instanceof SysError) || error.errno !== ENOSYS) throw error;
-    }
+    const fields = { flags: how & ~OWN_FLAGS };
+    const opening = directory ? 'OPENDIR' : 'OPEN';
+    const handle = orWithout(
+      () => handleOf(this.#client.ask(opening, place.nodeid, { fields })),
+      () => {
+        // Nobody but OPEN is told of O_TRUNC.
+        if ((how & O_TRUNC) !== 0) this.#setattr(place.nodeid, { valid: FATTR.SIZE, size: 0 });
+        return NO_HANDLE;
+      },
+    );
     return this.#add(place, handle, how);
   }
 
@@ -155,19 +175,11 @@ export class FileSystemFace extends Face {
     this.#files.delete(fd);
     if (handle !== NO_HANDLE) {
       const fields = { fh: handle };
-      if (!directory) this.#ignoringAbsence(() => this.#client.ask('FLUSH', place.nodeid, { fields }));
+      if (!directory) orWithout(() => void this.#client.ask('FLUSH', place.nodeid, { fields }), nothing);
       const name = directory ? 'RELEASEDIR' : 'RELEASE';
       this.#client.ask(name, place.nodeid, { fields: { fh: handle, flags: how & ~OWN_FLAGS } });
     }
     this.#walker.forget(given);
-  }
-
-  #ignoringAbsence(call: () => void): void {
-    try {
-      call();
-    } catch (error) {
-      if (!(error instanceof SysError) || error.errno !== ENOSYS) throw error;
-    }
   }
 
   closeAll(): void {
@@ -228,7 +240,12 @@ export class FileSystemFace extends Face {
       const newdir = next.directory.nodeid;
       const fields: Fields = how === 0 ? { newdir } : { newdir, flags: how };
       const name = how === 0 ? 'RENAME' : 'RENAME2';
-      this.#client.ask(name, old.directory.nodeid, { fields, names: [old.name, next.name] });
+      orWithout(
+        () => void this.#client.ask(name, old.directory.nodeid, { fields, names: [old.name, next.name] }),
+        () => {
+          throw failure(name, EINVAL, 'no flags');
+        },
+      );
     });
   }
 
@@ -298,9 +315,19 @@ export class FileSystemFace extends Face {
     else if (whence === SEEK_END) file.position = BigInt(this.fstat(fd).size) + BigInt(offset);
     else {
       const fields = { fh: file.handle, offset, whence };
-      file.position = this.#client.ask('LSEEK', file.place.nodeid, { fields }).getBigUint64(0, true);
+      file.position = orWithout(
+        () => this.#client.ask('LSEEK', file.place.nodeid, { fields }).getBigUint64(0, true),
+        () => this.#seekWithoutHoles(fd, BigInt(offset), whence),
+      );
     }
     return file.position;
+  }
+
+  /** All of the file is data, and there is a hole at its end. */
+  #seekWithoutHoles(fd: number, offset: bigint, whence: number): bigint {
+    const size = BigInt(this.fstat(fd).size);
+    if (offset >= size) throw failure('lseek', ENXIO, '');
+    return whence === SEEK_HOLE ? size : offset;
   }
 
   #setattr(nodeid: bigint, fields: Fields): void {
@@ -326,7 +353,7 @@ export class FileSystemFace extends Face {
   #sync(fd: number, fsyncFlags: number): void {
     const { place, handle, directory } = this.#file(fd);
     const fields = { fh: handle, fsyncFlags };
-    this.#ignoringAbsence(() => this.#client.ask(directory ? 'FSYNCDIR' : 'FSYNC', place.nodeid, { fields }));
+    orWithout(() => void this.#client.ask(directory ? 'FSYNCDIR' : 'FSYNC', place.nodeid, { fields }), nothing);
   }
 
   fsync(fd: number): void {
@@ -347,7 +374,10 @@ export class FileSystemFace extends Face {
       offOut: toAt ?? target.position,
       len: length,
     };
-    return this.#client.ask('COPY_FILE_RANGE', source.place.nodeid, { fields }).getUint32(0, true);
+    return orWithout(
+      () => this.#client.ask('COPY_FILE_RANGE', source.place.nodeid, { fields }).getUint32(0, true),
+      () => this.pwrite(to, this.pread(from, length, fields.offIn), fields.offOut),
+    );
   }
 
   chmod(path: Path, mode: number): void {

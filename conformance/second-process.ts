@@ -6,12 +6,11 @@ import { readFileSync } from 'node:fs';
 import { deserialize, serialize } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import type { Face, Other, OtherCall } from './face.ts';
-import { failure } from './verdicts.ts';
+import { failure, NotApplicable } from './verdicts.ts';
 
 // Words of the shared memory.
 export const STATE = 0;
 const LENGTH = 1;
-const THREAD = 2;
 export const WORDS = 4;
 const HEADER_BYTES = WORDS * 4;
 const SHARED_BYTES = 1 << 20;
@@ -44,10 +43,10 @@ export function takeMessage(shared: SharedArrayBuffer): unknown {
   return deserialize(Buffer.from(new Uint8Array(shared).slice(HEADER_BYTES, HEADER_BYTES + length)));
 }
 
-/** The other side: serves what is asked, for ever. */
-export function serveAsks(shared: SharedArrayBuffer, thread: number, serve: (ask: Ask) => Answer): never {
+/** The other side: gives its thread's number, or why it cannot be another process, then serves what is asked. */
+export function serveAsks(shared: SharedArrayBuffer, thread: Answer, serve: (ask: Ask) => Answer): never {
   const words = new Int32Array(shared);
-  words[THREAD] = thread;
+  putMessage(shared, thread);
   Atomics.store(words, STATE, DONE);
   Atomics.notify(words, STATE);
   for (;;) {
@@ -64,6 +63,8 @@ export class SecondProcess implements Other {
   readonly #shared: SharedArrayBuffer;
   readonly #words: Int32Array;
   #base = '';
+  #thread = 0;
+  #asked = false;
 
   private constructor(shared: SharedArrayBuffer) {
     this.#shared = shared;
@@ -72,7 +73,9 @@ export class SecondProcess implements Other {
 
   /** The one of this process, started when it is first wanted; paths are below `base` from now on. */
   static at(base: string): SecondProcess {
+    if (whyNone !== undefined) throw new NotApplicable(whyNone);
     started ??= SecondProcess.#start();
+    started.#settle();
     started.#base = base;
     return started;
   }
@@ -84,8 +87,22 @@ export class SecondProcess implements Other {
     // It waits for ever, and ends with the process.
     worker.unref();
     const second = new SecondProcess(shared);
+    whyNone = 'a second process does not start';
     second.#await(START_MS);
+    const answer = takeMessage(shared) as Answer;
+    whyNone = 'errno' in answer ? failure(answer.call, answer.errno, 'a second process').message : undefined;
+    if ('errno' in answer) throw new NotApplicable(whyNone ?? '');
+    second.#thread = answer.value as number;
     return second;
+  }
+
+  /** Lets a call end that a behaviour began and did not wait for: what it waited for was closed meanwhile. */
+  #settle(): void {
+    try {
+      if (this.#asked) this.finish();
+    } catch {
+      // Whatever came of it.
+    }
   }
 
   #await(limitMs: number): void {
@@ -102,6 +119,7 @@ export class SecondProcess implements Other {
   #ask(name: OtherCall, args: readonly unknown[]): void {
     const ask: Ask = { base: this.#base, name, args };
     putMessage(this.#shared, ask);
+    this.#asked = true;
     Atomics.store(this.#words, STATE, ASKED);
     Atomics.notify(this.#words, STATE);
   }
@@ -122,7 +140,7 @@ export class SecondProcess implements Other {
   }
 
   #isAsleep(): boolean {
-    const folder = `/proc/self/task/${this.#words[THREAD]}`;
+    const folder = `/proc/self/task/${this.#thread}`;
     const number = Number.parseInt(readFileSync(`${folder}/syscall`, 'latin1'), 10);
     const fcntl = process.arch === 'arm64' ? 25 : 72;
     const flock = process.arch === 'arm64' ? 32 : 73;
@@ -131,6 +149,7 @@ export class SecondProcess implements Other {
 
   finish(): unknown {
     this.#await(CALL_MS);
+    this.#asked = false;
     const answer = takeMessage(this.#shared) as Answer;
     if ('errno' in answer) throw failure(answer.call, answer.errno, answer.detail);
     return answer.value;
@@ -138,3 +157,5 @@ export class SecondProcess implements Other {
 }
 
 let started: SecondProcess | undefined;
+/** Set once one could not be started: waiting for it again would take as long. */
+let whyNone: string | undefined;

@@ -8,9 +8,18 @@ import { type Answer, serveAsks } from './second-process.ts';
 
 const CLONE_FILES = 0x400;
 
-libc('unshare', 2)(CLONE_FILES);
+function separate(): Answer {
+  try {
+    libc('unshare', 2)(CLONE_FILES);
+    return { value: syscall('gettid', SYS_GETTID) };
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    return { call: 'unshare', errno: error.errno, detail: '' };
+  }
+}
+
 const face = new KernelFace('/');
-serveAsks(workerData as SharedArrayBuffer, syscall('gettid', SYS_GETTID), ({ base, name, args }): Answer => {
+serveAsks(workerData as SharedArrayBuffer, separate(), ({ base, name, args }): Answer => {
   face.base = base;
   try {
     const method = face[name] as (this: Face, ...args: readonly unknown[]) => unknown;

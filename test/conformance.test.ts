@@ -96,6 +96,25 @@ function broken(opcode: 'UNLINK' | 'READ', result: number): FileSystemModule {
   };
 }
 
+const LEFT_OUT = [
+  ...['CREATE', 'TMPFILE', 'RENAME2', 'READDIRPLUS', 'STATX'],
+  ...['LSEEK', 'COPY_FILE_RANGE', 'COPY_FILE_RANGE_64', 'FLUSH', 'FSYNC', 'FSYNCDIR'],
+];
+
+test('what a file system leaves out is done as a kernel does it then', async () => {
+  const module = passthrough as FileSystemModule;
+  const least: FileSystemModule = {
+    ...module,
+    openWorker: (exported, session) => {
+      const whole = module.openWorker(exported, session);
+      const rest = Object.fromEntries(Object.entries(whole.handlers).filter(([name]) => !LEFT_OUT.includes(name)));
+      return { handlers: rest, reset: () => whole.reset() };
+    },
+  };
+  const report = await runConformance(fileSystemTarget(least, options()));
+  assert.deepEqual(failed(report), [], formatReport(report));
+});
+
 test('a file system that does not do what it says is found out, in the words of a sentence', async () => {
   const report = await runConformance(fileSystemTarget(broken('UNLINK', 0), options()), { filter: 'unlink of' });
   const outcome = report.outcomes.find(({ sentence }) => sentence === 'unlink of FIFOs and sockets removes them');
