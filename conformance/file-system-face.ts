@@ -34,12 +34,13 @@ const CREATED_HANDLE_AT = 128;
 const STATX_BTIME = 0x800;
 /** Never sent to a server (fs/fuse/file.c). */
 const OWN_FLAGS = O_CREAT | O_EXCL;
-const NO_HANDLE = -1n;
 
 interface OpenFile {
   readonly place: Place;
-  /** NO_HANDLE where the file system keeps none (it answers ENOSYS to OPEN). */
+  /** What requests carry. */
   readonly handle: bigint;
+  /** False where the file system keeps no handle: it answers ENOSYS to OPEN, and requests carry 0. */
+  readonly kept: boolean;
   readonly flags: number;
   readonly directory: boolean;
   /** Counts that are given back at close. */
@@ -151,29 +152,38 @@ export class FileSystemFace extends Face {
     if (directory && ((how & 3) !== 0 || (how & O_CREAT) !== 0)) throw failure('open', EISDIR, '');
     const fields = { flags: how & ~OWN_FLAGS };
     const opening = directory ? 'OPENDIR' : 'OPEN';
-    const handle = orWithout(
+    const handle = orWithout<bigint | undefined>(
       () => handleOf(this.#client.ask(opening, place.nodeid, { fields })),
       () => {
         // Nobody but OPEN is told of O_TRUNC.
         if ((how & O_TRUNC) !== 0) this.#setattr(place.nodeid, { valid: FATTR.SIZE, size: 0 });
-        return NO_HANDLE;
+        return undefined;
       },
     );
     return this.#add(place, handle, how);
   }
 
-  #add(place: Place, handle: bigint, how: number): number {
+  #add(place: Place, handle: bigint | undefined, how: number): number {
     const fd = this.#next;
     this.#next += 1;
     const directory = (place.mode & S_IFMT) === S_IFDIR;
-    this.#files.set(fd, { place, handle, flags: how, directory, given: this.#walker.keep(), position: 0n });
+    const kept = handle !== undefined;
+    this.#files.set(fd, {
+      place,
+      handle: handle ?? 0n,
+      kept,
+      flags: how,
+      directory,
+      given: this.#walker.keep(),
+      position: 0n,
+    });
     return fd;
   }
 
   close(fd: number): void {
-    const { place, handle, directory, given, flags: how } = this.#file(fd);
+    const { place, handle, kept, directory, given, flags: how } = this.#file(fd);
     this.#files.delete(fd);
-    if (handle !== NO_HANDLE) {
+    if (kept) {
       const fields = { fh: handle };
       if (!directory) orWithout(() => void this.#client.ask('FLUSH', place.nodeid, { fields }), nothing);
       const name = directory ? 'RELEASEDIR' : 'RELEASE';
@@ -187,7 +197,7 @@ export class FileSystemFace extends Face {
   }
 
   #stat(nodeid: bigint, handle?: bigint): Stat {
-    const fields: Fields = handle === undefined || handle === NO_HANDLE ? {} : { getattrFlags: 1, fh: handle };
+    const fields: Fields = handle === undefined ? {} : { getattrFlags: 1, fh: handle };
     const stat = statOfAttr(this.#client.ask('GETATTR', nodeid, { fields }), ATTR_AT);
     if (!this.#client.has('STATX')) return stat;
     const btime = birthOf(this.#client.ask('STATX', nodeid, { fields: { sxMask: STATX_BTIME } }));
@@ -203,8 +213,8 @@ export class FileSystemFace extends Face {
   }
 
   fstat(fd: number): Stat {
-    const { place, handle, directory } = this.#file(fd);
-    return this.#stat(place.nodeid, directory ? undefined : handle);
+    const { place, handle, kept, directory } = this.#file(fd);
+    return this.#stat(place.nodeid, kept && !directory ? handle : undefined);
   }
 
   statfs(path: Path): StatFs {
@@ -339,9 +349,8 @@ export class FileSystemFace extends Face {
   }
 
   ftruncate(fd: number, size: Long): void {
-    const { place, handle } = this.#file(fd);
-    const byHandle: Fields =
-      handle === NO_HANDLE ? { valid: FATTR.SIZE } : { valid: FATTR.SIZE | FATTR.FH, fh: handle };
+    const { place, handle, kept } = this.#file(fd);
+    const byHandle: Fields = kept ? { valid: FATTR.SIZE | FATTR.FH, fh: handle } : { valid: FATTR.SIZE };
     this.#setattr(place.nodeid, { ...byHandle, size });
   }
 
@@ -415,6 +424,8 @@ export class FileSystemFace extends Face {
     const [a, an] = parts(atime);
     const [m, mn] = parts(mtime);
     const valid = bits(atime, FATTR.ATIME, FATTR.ATIME_NOW) | bits(mtime, FATTR.MTIME, FATTR.MTIME_NOW);
+    // Not even a kernel has anything to ask then.
+    if (valid === 0) return;
     this.#setattr(nodeid, { valid, atime: a, atimensec: an, mtime: m, mtimensec: mn });
   }
 

@@ -1,7 +1,7 @@
 /** A FUSE client without a kernel: asks a file system's handlers as the gate of src/server does. */
 import { ENOSYS } from '../src/core/index.ts';
 import type { Handler, RawFileSystem, Request } from '../src/fs/file-system.ts';
-import { type OpcodeName, opcodes } from '../src/fuse/index.ts';
+import { flags, type OpcodeName, opcodes } from '../src/fuse/index.ts';
 import { Arena } from '../src/sys/index.ts';
 import type { Long, User } from './face.ts';
 import { failure } from './verdicts.ts';
@@ -84,8 +84,8 @@ export class FuseClient {
       nodeidHi: hi,
       uid: user.uid,
       gid: user.gid,
-      // Nothing that changes how requests or replies look.
-      agreed: 0,
+      // Nothing that changes how requests or replies look; but files need not be opened.
+      agreed: flags.INIT.NO_OPEN_SUPPORT | flags.INIT.NO_OPENDIR_SUPPORT,
       agreed2: 0,
       body: this.#in,
       name: places[0] ?? 0,

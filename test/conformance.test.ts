@@ -14,7 +14,7 @@ import {
   runConformance,
   selectBehaviours,
 } from '../conformance/index.ts';
-import { cachePolicy } from '../src/coherence/index.ts';
+import { type CacheMode, cachePolicy } from '../src/coherence/index.ts';
 import type { FileSystemModule } from '../src/fs/file-system.ts';
 import * as passthrough from '../src/fs/passthrough/index.ts';
 
@@ -32,13 +32,10 @@ before(() => {
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-const options = (): passthrough.PassthroughOptions => ({
-  ...cachePolicy('never'),
-  sharedDir: folder,
-  readonly: false,
-  xattr: true,
-  preserveNoatime: true,
-});
+/** With `always` files have no handles. */
+function options(cache: CacheMode = 'never'): passthrough.PassthroughOptions {
+  return { ...cachePolicy(cache), sharedDir: folder, readonly: false, xattr: true, preserveNoatime: true };
+}
 
 function failed(report: Report): string[] {
   return report.outcomes.filter(({ verdict }) => verdict === 'failed').map(({ sentence }) => sentence);
@@ -60,7 +57,7 @@ test('every behaviour holds on the file system of this machine, and nothing is l
 });
 
 test('every behaviour that needs no kernel holds on the shared directory in process, and nothing is left', async () => {
-  const report = await runConformance(fileSystemTarget(passthrough, options()));
+  const report = await runConformance(fileSystemTarget(passthrough, options('always')));
   assert.deepEqual(failed(report), [], formatReport(report));
   assert.ok(report.outcomes.filter(({ verdict }) => verdict === 'passed').length > 400);
   assert.deepEqual(readdirSync(folder), []);
@@ -105,8 +102,8 @@ test('what a file system leaves out is done as a kernel does it then', async () 
   const module = passthrough as FileSystemModule;
   const least: FileSystemModule = {
     ...module,
-    openWorker: (exported, session) => {
-      const whole = module.openWorker(exported, session);
+    openWorker: (exported, session, services) => {
+      const whole = module.openWorker(exported, session, services);
       const rest = Object.fromEntries(Object.entries(whole.handlers).filter(([name]) => !LEFT_OUT.includes(name)));
       return { handlers: rest, reset: () => whole.reset() };
     },
