@@ -21,35 +21,57 @@ const RAM_BYTES = 4 << 20;
 const REPLY_AT = 2 << 20;
 const INVALID_ID = 0xffffffff;
 
+/** What the workers of a session have in common; it crosses threads. */
+export interface SharedSession {
+  readonly share: string;
+  readonly exported: ReturnType<typeof openExport>;
+  readonly session: ReturnType<typeof openSession>;
+  readonly state: SharedArrayBuffer;
+}
+
+function newSession(options: Partial<PassthroughOptions>): SharedSession {
+  const share = mkdtempSync(join(tmpdir(), 'virtiofs-bench-'));
+  const basics = { ...cachePolicy('auto'), sharedDir: share, readonly: false, xattr: true };
+  const state = new SharedArrayBuffer(SESSION_WORDS * 4);
+  return { share, exported: openExport({ ...basics, ...options }), session: openSession(), state };
+}
+
 export class InProcess {
-  readonly share = mkdtempSync(join(tmpdir(), 'virtiofs-bench-'));
+  readonly shared: SharedSession;
   /** The reply of the last request, from its header on. */
   readonly reply: DataView;
   readonly #ram = new Arena(RAM_BYTES);
   readonly #memory = new GuestMemory();
   readonly #chain = new Chain();
   readonly #gate: Gate;
-  readonly #exported: ReturnType<typeof openExport>;
   readonly #worker: ReturnType<typeof openWorker>;
 
-  /** `released`: see Services of src/fs. */
-  constructor(options: Partial<PassthroughOptions> = {}, released: () => void = () => undefined) {
+  /** `released`: see Services of src/fs. `shared`: this is one more worker of that session, on a thread of its own. */
+  constructor(
+    options: Partial<PassthroughOptions> = {},
+    released: () => void = () => undefined,
+    shared?: SharedSession,
+  ) {
     const { address, buffer } = this.#ram;
     this.#memory.add({ guestAddress: 0, sizeBytes: RAM_BYTES, userAddress: 0, hostAddress: address, buffer });
     this.reply = new DataView(buffer, REPLY_AT);
-    const basics = { ...cachePolicy('auto'), sharedDir: this.share, readonly: false, xattr: true };
-    this.#exported = openExport({ ...basics, ...options });
-    this.#worker = openWorker(this.#exported, openSession(), { warn: () => undefined, released });
+    this.shared = shared ?? newSession(options);
+    this.#worker = openWorker(this.shared.exported, this.shared.session, { warn: () => undefined, released });
     this.#gate = new Gate({
       memory: this.#memory,
       fileSystem: this.#worker,
-      session: new Int32Array(new SharedArrayBuffer(SESSION_WORDS * 4)),
+      session: new Int32Array(this.shared.state),
       counters: new Counters(new SharedArrayBuffer(COUNTERS_BYTES)),
       offer: initOffer(cachePolicy('auto')),
       warn: (message) => process.stderr.write(`${message}\n`),
     });
+    if (shared !== undefined) return;
     this.prepare(opcodes.INIT.code, 0, [7, 41, 0, 0xffffffff, 0, ...Array.from({ length: 11 }, () => 0)]);
     this.serve();
+  }
+
+  get share(): string {
+    return this.shared.share;
   }
 
   /** Lays a request in guest memory: the words of its fixed part, then a name. `serve` sends it, again and again. */
@@ -114,7 +136,7 @@ export class InProcess {
 
   close(): void {
     this.#worker.reset();
-    closeExport(this.#exported);
+    closeExport(this.shared.exported);
     rmSync(this.share, { recursive: true, force: true });
   }
 }
