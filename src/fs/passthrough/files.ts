@@ -443,10 +443,15 @@ export class Files {
     return result;
   }
 
-  /** Only for what the host knows better: SEEK_DATA and SEEK_HOLE, and the end. */
+  /**
+   * Only for what the host knows better: SEEK_DATA and SEEK_HOLE, and the end. With writeback it knows less: Linux asks
+   * without sending what it has collected first (fuse_lseek), and a file with a hole where its data will come is copied
+   * as a hole by programs that look for them. After ENOSYS all of a file is data to the guest.
+   */
   lseek(request: Request): number {
     const { view, u32 } = request.scratch;
     const { body, reply } = request;
+    if ((request.agreed & flags.INIT.WRITEBACK_CACHE) !== 0) return -ENOSYS;
     const whence = LseekIn.whence(view, body);
     if (whence < SEEK_END || whence > SEEK_HOLE) return -EINVAL;
     const fd = this.#acquire(request, LseekIn.offsets.fh, O_RDONLY);
