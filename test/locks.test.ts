@@ -330,6 +330,17 @@ test('with FLUSH the locks of its owner go, and of no other', (t) => {
   again.set(4, F_WRLCK);
 });
 
+test('with RELEASE the locks go that were got by its handle, as nothing else tells of the end of OFD locks', (t) => {
+  const name = newFile();
+  const mount = connect(t);
+  const [one, two] = [new File(mount, name), new File(mount, name)];
+  one.set(1, F_WRLCK, [0, 9]);
+  two.set(2, F_WRLCK, [10, 19]);
+  one.release();
+  two.set(3, F_WRLCK, [0, 9]);
+  two.set(3, F_WRLCK, [10, 19], EAGAIN);
+});
+
 test('with RELEASE the flock lock of its handle goes, and of no other', (t) => {
   const name = newFile();
   const mount = connect(t);

@@ -46,7 +46,9 @@ export const S_IFREG = 0o100000;
 export const S_IFDIR = 0o040000;
 export const S_IFCHR = 0o020000;
 export const S_IFIFO = 0o010000;
+export const S_ISUID = 0o4000;
 export const S_ISGID = 0o2000;
+export const S_IXGRP = 0o010;
 // linux/fs.h
 export const RWF_NOWAIT = 0x08;
 export const RWF_APPEND = 0x10;

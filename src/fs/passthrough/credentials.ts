@@ -171,14 +171,6 @@ export class Credentials {
     this.#keepsSetIds = keep;
   }
 
-  /**
-   * Before set-id bits go: a member of the file's group keeps a set-group-id bit without the right to execute
-   * (setattr_should_drop_sgid, fs/attr.c). Only where the thread may stay who it becomes then.
-   */
-  joinGroup(request: Request): void {
-    if (this.#mayLinger && this.#shared[FOREIGN] === 0) this.#become(request);
-  }
-
   #become(request: Request): number {
     const { uid, gid } = request;
     if (uid === NO_ID || gid === NO_ID) return -EOVERFLOW;

@@ -144,9 +144,8 @@ export class Files {
     const inodeFd = context.inodes.fd(slot);
     if (inodeFd < 0) return inodeFd;
     const truncates = (guestFlags & O_TRUNC) !== 0;
-    if (truncates) context.credentials.keepSetIds((openFlags & flags.OPEN_IN.KILL_SUIDGID) === 0);
+    if (truncates) context.privileges.beforeChange(inodeFd, (openFlags & flags.OPEN_IN.KILL_SUIDGID) === 0);
     const fd = openFile(context, inodeFd, this.#hostFlags(guestFlags), guestFlags);
-    if (fd >= 0 && truncates) context.privileges.dropCapability(fd);
     return fd < 0 ? fd : this.#replyOpen(request, fd, slot, guestFlags, out);
   }
 
@@ -284,7 +283,7 @@ export class Files {
     const length = Math.min(CopyFileRangeIn.len(view, body), MAX_COPY_BYTES);
     // The kernel moves the offsets on, in scratch, where nobody needs them any more.
     const base = address + body;
-    this.#context.privileges.beforeChange(request, to, true);
+    this.#context.privileges.beforeChange(to, true);
     return copyFileRange(from, base + offsets.offIn, to, base + offsets.offOut, length);
   }
 
@@ -319,7 +318,7 @@ export class Files {
     const allowed = cached ? O_APPEND : guestFlags & (O_APPEND | this.#allowed);
     const fd = this.#acquire(request, WriteIn.offsets.fh, O_RDWR | allowed);
     const keep = (writeFlags & flags.WRITE_IN.KILL_SUIDGID) === 0;
-    if (fd >= 0) this.#context.privileges.beforeChange(request, fd, keep);
+    if (fd >= 0) this.#context.privileges.beforeChange(fd, keep);
     const special = cached && (this.#file.mayAppend || this.#openFlags !== OPEN_FLAGS);
     const direction = cached ? PAGES : appends ? APPEND : WRITE;
     const done =
@@ -434,7 +433,7 @@ export class Files {
     const mode = FallocateIn.mode(view, body);
     if ((mode & ~FALLOCATE_MODES) !== 0) return -EOPNOTSUPP;
     const fd = this.#acquire(request, FallocateIn.offsets.fh, O_RDWR);
-    if (fd >= 0) this.#context.privileges.beforeChange(request, fd, true);
+    if (fd >= 0) this.#context.privileges.beforeChange(fd, true);
     const at = body + FallocateIn.offsets.offset;
     const [offsetLo, offsetHi] = [view.getInt32(at, true), view.getInt32(at + 4, true)];
     const [lengthLo, lengthHi] = [view.getInt32(at + 8, true), view.getInt32(at + 12, true)];

@@ -152,12 +152,19 @@ export class LockOperations {
     }
     if (record !== 0) {
       result = setOfdLock(locks.fd(record), this.#flockAddress);
-      if (result === 0 && type !== F_UNLCK) locks.setPid(record, view.getInt32(body + PID, true));
+      if (result === 0 && type !== F_UNLCK) this.#noteHolder(request, record);
       // Who holds nothing needs no descriptor.
       if (result === 0 ? type === F_UNLCK && this.#isWhole() : fresh) locks.remove(bucket, record);
     }
     locks.leave(bucket);
     return result;
+  }
+
+  #noteHolder(request: Request, record: number): void {
+    const { view } = request.scratch;
+    const at = request.body + LkIn.offsets.fh;
+    const pid = view.getInt32(request.body + PID, true);
+    this.#locks.setHolder(record, pid, view.getInt32(at, true), view.getInt32(at + 4, true));
   }
 
   #isWhole(): boolean {
@@ -242,8 +249,34 @@ export class LockOperations {
   release(request: Request): number {
     const flushes = (ReleaseIn.releaseFlags(request.scratch.view, request.body) & flags.RELEASE_IN.FLUSH) !== 0;
     if (flushes && this.#options.posixLocks) this.#drop(request, ReleaseIn.offsets.lockOwner);
+    if (this.#options.posixLocks) this.#dropBy(request);
     if (this.#options.flock) this.#released();
     return 0;
+  }
+
+  /**
+   * What was locked by a handle that is closed for good goes, if it has not gone by FLUSH: OFD locks, whose end Linux
+   * does not tell (their owner is the open file; fuse_setlk leaves what ends at close to FLUSH, which names another).
+   */
+  #dropBy(request: Request): void {
+    const { view } = request.scratch;
+    const { nodeidLo, nodeidHi } = request;
+    const at = request.body + ReleaseIn.offsets.fh;
+    const [lo, hi] = [view.getInt32(at, true), view.getInt32(at + 4, true)];
+    const locks = this.#locks;
+    if (locks.owners === 0) return;
+    const bucket = locks.enter(nodeidLo, nodeidHi);
+    let dropped = false;
+    for (let record = locks.next(bucket, 0, nodeidLo, nodeidHi); record !== 0; ) {
+      const next = locks.next(bucket, record, nodeidLo, nodeidHi);
+      if (locks.isBy(record, lo, hi)) {
+        locks.remove(bucket, record);
+        dropped = true;
+      }
+      record = next;
+    }
+    locks.leave(bucket);
+    if (dropped) this.#released();
   }
 
   #drop(request: Request, ownerOffset: number): void {

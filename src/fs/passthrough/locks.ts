@@ -16,7 +16,10 @@ const OWNER_HI = 4;
 const FD = 5;
 /** Who asked for a lock last, as the guest counts its processes. */
 const PID = 6;
-const RECORD_WORDS = 7;
+/** By which handle. */
+const HANDLE_LO = 7;
+const HANDLE_HI = 8;
+const RECORD_WORDS = 9;
 
 const CAPACITY = 1 << 20;
 const BUCKETS = 256;
@@ -106,6 +109,8 @@ export class Locks {
     records[at + OWNER_HI] = ownerHi;
     records[at + FD] = fd;
     records[at + PID] = 0;
+    records[at + HANDLE_LO] = 0;
+    records[at + HANDLE_HI] = 0;
     records[at + NEXT] = this.#control[FIRST + bucket];
     this.#control[FIRST + bucket] = record;
     Atomics.add(this.#control, OWNERS, 1);
@@ -121,8 +126,18 @@ export class Locks {
     return this.#records[record * RECORD_WORDS + PID];
   }
 
-  setPid(record: number, pid: number): void {
-    this.#records[record * RECORD_WORDS + PID] = pid;
+  /** Notes who got a lock, and by which handle. */
+  setHolder(record: number, pid: number, handleLo: number, handleHi: number): void {
+    const at = record * RECORD_WORDS;
+    this.#records[at + PID] = pid;
+    this.#records[at + HANDLE_LO] = handleLo;
+    this.#records[at + HANDLE_HI] = handleHi;
+  }
+
+  /** Whether an owner got its last lock by this handle. */
+  isBy(record: number, handleLo: number, handleHi: number): boolean {
+    const at = record * RECORD_WORDS;
+    return this.#records[at + HANDLE_LO] === handleLo && this.#records[at + HANDLE_HI] === handleHi;
   }
 
   /** Takes an owner out: with its open file its locks go. */

@@ -1,6 +1,5 @@
 /** What a change takes from a file: its set-id bits and its capabilities, as on a local file system. */
-import { fchmodat, removexattr, S_ISGID } from '../../sys/index.ts';
-import type { Request } from '../file-system.ts';
+import { fchmodat, removexattr, S_ISGID, S_ISUID, S_IXGRP } from '../../sys/index.ts';
 import type { Context } from './context.ts';
 
 export class Privileges {
@@ -11,15 +10,27 @@ export class Privileges {
   }
 
   /**
-   * Before data of an open file is changed. The host's kernel clears the set-id bits then, unless `keep`: the guest's
-   * process has CAP_FSETID, or its kernel has seen to it. It takes the file's capabilities in either case; those that
-   * are kept under another name it does not know.
+   * Before data of a file is changed, by a descriptor of any kind. The set-id bits go then, unless `keep`: the guest's
+   * process has CAP_FSETID, or its kernel has seen to it. The host's kernel takes the file's capabilities in either
+   * case; those that are kept under another name it does not know.
    */
-  beforeChange(request: Request, fd: number, keep: boolean): void {
-    const { credentials } = this.#context;
-    credentials.keepSetIds(keep);
-    if (!keep) credentials.joinGroup(request);
+  beforeChange(fd: number, keep: boolean): void {
+    this.#context.credentials.keepSetIds(true);
+    if (!keep) this.#clearSetIds(fd);
     this.dropCapability(fd);
+  }
+
+  /**
+   * Not left to the host's kernel: it takes a set-group-id bit that the group cannot execute from all but members of
+   * the file's group (setattr_should_drop_sgid, fs/attr.c), and a WRITE does not say who is one. So that bit stays, as
+   * the protocol has it (HANDLE_KILLPRIV_V2 in fuse.h).
+   */
+  #clearSetIds(fd: number): void {
+    const context = this.#context;
+    if (context.statFd(fd) < 0) return;
+    const { mode } = context;
+    const cleared = mode & ~((mode & S_IXGRP) === 0 ? S_ISUID : S_ISUID | S_ISGID);
+    if (cleared !== mode) fchmodat(context.procFd, context.procName(fd), cleared & 0o7777);
   }
 
   /** Clears the set-group-id bit, in whatever way the group may execute the file. 0 or a negative errno. */
