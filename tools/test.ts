@@ -1,9 +1,9 @@
 /**
  * Runs the tests: `node tools/test.ts [--unit] [--guest] [--timeout SECONDS] [PATH ...]`.
  *
- * Every file is a process of its own. Unit tests run two at a time, then those that boot guests (`*.guest.test.ts`) one
- * after another. A PATH is a file, or a part of the paths that are wanted. The last line is `N passed, N failed`; the
- * exit code is 1 when any test failed, or when there was none.
+ * Every file is a process of its own; they run two at a time, unit tests first, then those that boot guests
+ * (`*.guest.test.ts`). A PATH is a file, or a part of the paths that are wanted. The last line is `N passed, N failed`;
+ * the exit code is 1 when any test failed, or when there was none.
  */
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -138,11 +138,12 @@ async function runAll(files: readonly string[], jobs: number): Promise<FileResul
 }
 
 const files = findFiles();
+const jobs = Math.min(2, availableParallelism());
 const unit = await runAll(
   files.filter((file) => !isGuest(file)),
-  Math.min(2, availableParallelism()),
+  jobs,
 );
-const results = [...unit, ...(await runAll(files.filter(isGuest), 1))];
+const results = [...unit, ...(await runAll(files.filter(isGuest), jobs))];
 
 const slowest = results.toSorted((a, b) => b.seconds - a.seconds).slice(0, SLOWEST);
 if (results.length > SLOWEST) {
