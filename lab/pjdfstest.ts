@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { fetchTools, type FetchOptions } from './assets.ts';
 import type { CpioEntry } from './cpio.ts';
 import { LabError } from './errors.ts';
+import { setGuestClock } from './guest-clock.ts';
 import { type FileResult, NOT_RUN, ProveOutput } from './prove.ts';
 import { shellQuoted } from './quote.ts';
 import type { BootOptions, Vm } from './vm.ts';
@@ -99,6 +100,8 @@ async function tryProgram(vm: Vm): Promise<void> {
  */
 export async function runPjdfstest(vm: Vm, run: PjdfstestRun): Promise<PjdfstestResult> {
   await tryProgram(vm);
+  // With writeback a file that grows or shrinks has its ctime from the guest, and what it had before from the host.
+  await setGuestClock(vm);
   const pathOf = (name: string): string => `/${GUEST_SUITE}/tests/${name}`;
   const output = new ProveOutput(run.tests.map(pathOf));
   const folder = shellQuoted(`${run.mountPoint}/pjdfstest`);
