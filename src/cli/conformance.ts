@@ -8,5 +8,8 @@ export function registerConformance(program: Command): void {
   const conformance = program
     .command('conformance')
     .description('hold a directory or a share against POSIX, Linux, and what a local file system does');
-  registerPjdfstest(addBehaviours(conformance));
+  // After the subcommand's name its own options count: --cache and --filter mean other things there. Commander does so
+  // only where the command above does, too.
+  program.enablePositionalOptions();
+  registerPjdfstest(addBehaviours(conformance).enablePositionalOptions());
 }

@@ -7,7 +7,8 @@ import { test } from 'node:test';
 import { Command, CommanderError } from 'commander';
 
 import { type FileResult, openPjdfstest, type PjdfstestResult } from '../../lab/index.ts';
-import { chosenTests, parseModes, registerPjdfstest } from './pjdfstest.ts';
+import { registerConformance } from './conformance.ts';
+import { chosenTests, parseModes } from './pjdfstest.ts';
 import { newFailures, reportOf } from './pjdfstest-report.ts';
 
 function resultOf(files: Record<string, FileResult>, seconds = 10): PjdfstestResult {
@@ -30,9 +31,11 @@ test('cache modes are a list, and an unknown one is refused with what there is',
   assert.deepEqual(parseModes('none,auto'), ['never', 'auto']);
   let said = '';
   const program = new Command().exitOverride().configureOutput({ writeErr: (text) => (said += text) });
-  registerPjdfstest(program);
-  for (const command of program.commands) command.exitOverride().configureOutput(program.configureOutput());
-  const args = ['pjdfstest', '--suite', '/', '--cache', 'auto,sometimes'];
+  registerConformance(program);
+  for (const command of program.commands.flatMap((each) => [each, ...each.commands])) {
+    command.exitOverride().configureOutput(program.configureOutput());
+  }
+  const args = ['conformance', 'pjdfstest', '--suite', '/', '--cache', 'auto,sometimes'];
   await assert.rejects(program.parseAsync(args, { from: 'user' }), CommanderError);
   assert.match(said, /'auto,sometimes' is invalid. Each is one of never, metadata, auto, always/);
 });
