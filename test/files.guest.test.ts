@@ -33,17 +33,11 @@ scenes('a guest and much data', GUEST, (scene) => {
     assert.deepEqual(readdirSync(host.folder), []);
   });
 
-  scene('writes a file of 1 GiB that the host reads, and reads one that the host wrote', async ({ vm, host }) => {
-    // Incompressible for nobody but different in every block: a counter, which both sides can make.
-    await vm.sh('yes 0123456789abcdef | dd of=/mnt/share/guest bs=1M count=1024 iflag=fullblock 2>/dev/null', {
-      timeoutMs: 5 * MINUTES,
-    });
+  scene('reads a file of 1 GiB that the host wrote, and writes one that the host reads', async ({ vm, host }) => {
+    await host.sh('head -c 1073741824 /dev/urandom > host');
+    await vm.sh('cd /mnt/share && dd if=host of=guest bs=1M 2>/dev/null', { timeoutMs: 5 * MINUTES });
     assert.equal(statSync(host.path('guest')).size, GIB);
-    assert.equal(await host.sh('md5sum < guest'), await host.sh('yes 0123456789abcdef | head -c 1073741824 | md5sum'));
-    await host.sh('rm guest; head -c 1073741824 /dev/urandom > host');
-    const sum = await host.sh('md5sum < host');
-    assert.equal(await vm.sh('md5sum < /mnt/share/host', { timeoutMs: 5 * MINUTES }), sum);
-    await host.sh('rm host');
+    await host.sh('cmp host guest; rm host guest');
   });
 
   scene('moves a megabyte in one request', async ({ vm, daemon, host }) => {
