@@ -105,9 +105,18 @@ interface Mode {
 /** A guest that clears the bits itself does not clear this one where the group may not execute (fuse_setattr). */
 const PLAIN_TRUNCATION = /^2767 truncated .*by another: .*\n/gm;
 
+/** Without a page cache the guest's kernel does not look at groups, and the daemon cannot (see Privileges). */
+const DIRECT_WRITE = /^2767 (?:appended|written|written directly) by another: .*\n/gm;
+
 const MODES: readonly Mode[] = [
   { title: 'cache auto', kernel: '7.3', cache: 'auto', daemonArgs: ['--posix-acl'] },
-  { title: 'an older guest, cache never', kernel: '6.12', cache: 'never', daemonArgs: ['--posix-acl'] },
+  {
+    title: 'an older guest, cache never',
+    kernel: '6.12',
+    cache: 'never',
+    daemonArgs: ['--posix-acl'],
+    differs: DIRECT_WRITE,
+  },
   { title: 'writeback', kernel: '7.3', cache: 'always', daemonArgs: ['--posix-acl', '--writeback'] },
   {
     title: 'no killpriv-v2',

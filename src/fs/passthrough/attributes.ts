@@ -145,13 +145,13 @@ export class Attributes {
     const keep = (valid & FATTR.KILL_SUIDGID) === 0;
     let result: number;
     if (handle !== 0) {
-      context.privileges.beforeChange(context.handles.fd(handle), keep);
+      context.privileges.beforeTruncation(context.handles.fd(handle), keep);
       result = ftruncate(context.handles.fd(handle), lo, hi);
       context.handles.unpin(handle);
     } else {
       const file = context.reopen(fd, O_RDWR);
       if (file < 0) return file;
-      context.privileges.beforeChange(file, keep);
+      context.privileges.beforeTruncation(file, keep);
       result = ftruncate(file, lo, hi);
       close(file);
     }

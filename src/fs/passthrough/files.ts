@@ -144,7 +144,7 @@ export class Files {
     const inodeFd = context.inodes.fd(slot);
     if (inodeFd < 0) return inodeFd;
     const truncates = (guestFlags & O_TRUNC) !== 0;
-    if (truncates) context.privileges.beforeChange(inodeFd, (openFlags & flags.OPEN_IN.KILL_SUIDGID) === 0);
+    if (truncates) context.privileges.beforeTruncation(inodeFd, (openFlags & flags.OPEN_IN.KILL_SUIDGID) === 0);
     const fd = openFile(context, inodeFd, this.#hostFlags(guestFlags), guestFlags);
     return fd < 0 ? fd : this.#replyOpen(request, fd, slot, guestFlags, out);
   }

@@ -10,13 +10,19 @@ export class Privileges {
   }
 
   /**
-   * Before data of a file is changed, by a descriptor of any kind. The set-id bits go then, unless `keep`: the guest's
+   * Before data of an open file is changed. The set-id bits go then, unless `keep`: the guest's
    * process has CAP_FSETID, or its kernel has seen to it. The host's kernel takes the file's capabilities in either
    * case; those that are kept under another name it does not know.
    */
   beforeChange(fd: number, keep: boolean): void {
     this.#context.credentials.keepSetIds(true);
     if (!keep) this.#clearSetIds(fd);
+    this.dropCapability(fd);
+  }
+
+  /** Before a file is truncated: left to the host's kernel, to which the guest's process is not in the file's group. */
+  beforeTruncation(fd: number, keep: boolean): void {
+    this.#context.credentials.keepSetIds(keep);
     this.dropCapability(fd);
   }
 
