@@ -48,7 +48,7 @@ scenario(
     assert.ok(rounds.every((each) => each > 0));
     assert.notEqual((await report(daemon)).gauges, before, 'the gauges move');
     await vm.sh('rm -r /mnt/share/* && umount /mnt/share', { timeoutMs: MINUTES });
-    assert.equal((await report(daemon)).gauges, 'inodes 1, inodeDescriptors 1, handles 0');
+    assert.equal((await report(daemon)).gauges, 'inodes 1, inodeDescriptors 1, mounts 1, identitySwitches 0, handles 0');
     assert.ok(descriptors(daemon) <= descriptorsBefore, `${descriptors(daemon)} descriptors`);
     await vm.sh('mount -t virtiofs share /mnt/share');
   },
@@ -65,7 +65,7 @@ scenario(
     // Forgets are sent when the guest gets to it; the daemon hears of the last ones while it waits.
     let now = (await report(daemon)).gauges;
     for (let tries = 0; tries < 2000 && !now.startsWith('inodes 1,'); tries += 1) now = (await report(daemon)).gauges;
-    assert.equal(now, 'inodes 1, inodeDescriptors 1, handles 0');
+    assert.equal(now, 'inodes 1, inodeDescriptors 1, mounts 1, identitySwitches 0, handles 0');
   },
 );
 
