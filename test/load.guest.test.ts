@@ -48,7 +48,10 @@ scenario(
     assert.ok(rounds.every((each) => each > 0));
     assert.notEqual((await report(daemon)).gauges, before, 'the gauges move');
     await vm.sh('rm -r /mnt/share/* && umount /mnt/share', { timeoutMs: MINUTES });
-    assert.equal((await report(daemon)).gauges, 'inodes 1, inodeDescriptors 1, mounts 1, identitySwitches 0, handles 0');
+    assert.equal(
+      (await report(daemon)).gauges,
+      'inodes 1, inodeDescriptors 1, mounts 1, identitySwitches 0, handles 0',
+    );
     assert.ok(descriptors(daemon) <= descriptorsBefore, `${descriptors(daemon)} descriptors`);
     await vm.sh('mount -t virtiofs share /mnt/share');
   },
