@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { Duplex, PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { Trailer } from './lane.ts';
+import { Lane, Trailer } from './lane.ts';
 
 const TOKEN = '0123456789abcdef0123456789abcdef';
 
@@ -40,4 +41,28 @@ test('output that looks like the beginning of the end is output', () => {
   const stream = Buffer.concat([bytes, Buffer.from(`\0${TOKEN} 7\n`)]);
   const all = Array.from({ length: stream.length }, (_, i) => i);
   assert.deepEqual(push(stream, all), { output: bytes, codes: [7] });
+});
+
+test('a command has ended when its output has been taken', async () => {
+  const error = new PassThrough();
+  // A guest that answers at once: the end of standard error is there before the last of standard output.
+  const io = new Duplex({
+    read: () => undefined,
+    write(chunk: Buffer, _encoding, done) {
+      const [token] = chunk.toString().split(' ');
+      if (chunk.includes('\n')) {
+        error.write(`\0${token} 0\n`);
+        setImmediate(() => io.push(`the last\0${token} 0\n`));
+      }
+      done();
+    },
+  });
+  let taken = '';
+  const result = await new Lane(io, error, '').run('true', {
+    onStdout: async (bytes) => {
+      await new Promise((resolve) => setImmediate(resolve));
+      taken += bytes.toString();
+    },
+  });
+  assert.deepEqual([taken, result.code], ['the last', 0]);
 });

@@ -58,16 +58,39 @@ export class Trailer {
   }
 }
 
-/** Takes output: into a list, or to a function, at whose pace the stream then flows. */
-function taker(stream: Readable, list: Buffer[], to: RunOptions['onStdout']): (bytes: Buffer) => void {
-  if (to === undefined) return (bytes) => void list.push(bytes);
-  return (bytes) => {
-    const pending = to(bytes);
+/** Takes output: into a list, or to a function, at whose pace the stream then flows; `taken` when it has all. */
+class Taker {
+  readonly #stream: Readable;
+  readonly #list: Buffer[];
+  readonly #to: RunOptions['onStdout'];
+  readonly #pending = new Set<Promise<void>>();
+
+  constructor(stream: Readable, list: Buffer[], to: RunOptions['onStdout']) {
+    this.#stream = stream;
+    this.#list = list;
+    this.#to = to;
+  }
+
+  take(bytes: Buffer): void {
+    if (this.#to === undefined) {
+      this.#list.push(bytes);
+      return;
+    }
+    const pending = this.#to(bytes);
     if (pending === undefined) return;
-    stream.pause();
-    const resume = (): void => void stream.resume();
-    pending.then(resume, resume);
-  };
+    this.#stream.pause();
+    const done = pending.finally(() => {
+      this.#pending.delete(done);
+      if (this.#pending.size === 0) this.#stream.resume();
+    });
+    this.#pending.add(done);
+    // Whoever waits for `taken` hears of it.
+    done.catch(() => {});
+  }
+
+  async taken(): Promise<void> {
+    await Promise.all(this.#pending);
+  }
 }
 
 /** The host's half of one lane: see guest-init.ts for the other. */
@@ -117,8 +140,12 @@ export class Lane {
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     const ended = [Promise.withResolvers<number>(), Promise.withResolvers<number>()] as const;
-    const out = new Trailer(token, taker(this.#io, stdout, options.onStdout), ended[0].resolve);
-    const err = new Trailer(token, taker(this.#err, stderr, options.onStderr), ended[1].resolve);
+    const takers = [
+      new Taker(this.#io, stdout, options.onStdout),
+      new Taker(this.#err, stderr, options.onStderr),
+    ] as const;
+    const out = new Trailer(token, (bytes) => takers[0].take(bytes), ended[0].resolve);
+    const err = new Trailer(token, (bytes) => takers[1].take(bytes), ended[1].resolve);
     this.#onIo = (bytes) => out.push(bytes);
     this.#onErr = (bytes) => err.push(bytes);
     const stopInput = options.stdin === undefined ? () => {} : await this.#feed(options.stdin);
@@ -127,6 +154,7 @@ export class Lane {
     this.#io.write(bytes);
     const [code] = await Promise.all([ended[0].promise, ended[1].promise]);
     stopInput();
+    await Promise.all(takers.map((taker) => taker.taken()));
     const stdoutBytes = Buffer.concat(stdout);
     return { code, stdout: stdoutBytes.toString(), stderr: Buffer.concat(stderr).toString(), stdoutBytes };
   }
