@@ -1,9 +1,8 @@
 /** The target that is a directory of this machine, whatever is mounted there. */
 import { statSync } from 'node:fs';
 import { UserError } from '../src/core/index.ts';
-import { SysError } from '../src/sys/index.ts';
+import { SysError, MAP_SHARED, O_CREAT, O_RDWR, O_TMPFILE, PROT_READ, PROT_WRITE } from '../src/sys/index.ts';
 import type { Need } from './behaviour.ts';
-import { MAP_SHARED, O_CREAT, O_RDWR, O_TMPFILE, PROT_READ, PROT_WRITE } from './constants.ts';
 import { F_SETLK, F_WRLCK, S_IFCHR, X_OK } from './constants.ts';
 import { aclValue } from './acl.ts';
 import { KernelFace } from './kernel-face.ts';

@@ -1,5 +1,6 @@
 /** The calls that behaviours make, on whatever is tested. */
-import { DT_DIR, O_CREAT, O_DIRECTORY, O_RDONLY, O_WRONLY, O_TRUNC, S_IFMT, S_IFDIR } from './constants.ts';
+import { O_CREAT, O_DIRECTORY, O_RDONLY, O_WRONLY, O_TRUNC } from '../src/sys/index.ts';
+import { DT_DIR, S_IFMT, S_IFDIR } from './constants.ts';
 import { NotApplicable } from './verdicts.ts';
 
 /** UTF-8, or the bytes of a name that is none. Relative to the behaviour's own folder; absolute ones as they are. */

@@ -5,8 +5,8 @@
  */
 import { EBADF, EINVAL, EISDIR, ENOENT, ENOSYS, ENOTDIR, ENXIO } from '../src/core/index.ts';
 import { flags } from '../src/fuse/index.ts';
-import { SysError } from '../src/sys/index.ts';
 import {
+  SysError,
   O_APPEND,
   O_CREAT,
   O_DIRECTORY,
@@ -15,13 +15,8 @@ import {
   O_TMPFILE,
   O_TRUNC,
   RENAME_EXCHANGE,
-  S_IFDIR,
-  S_IFMT,
-  SEEK_CUR,
-  SEEK_END,
-  SEEK_HOLE,
-  SEEK_SET,
-} from './constants.ts';
+} from '../src/sys/index.ts';
+import { S_IFDIR, S_IFMT, SEEK_CUR, SEEK_END, SEEK_HOLE, SEEK_SET } from './constants.ts';
 import { type Entry, Face, type Long, type Path, type Stat, type StatFs, type Time, type User } from './face.ts';
 import type { Fields, FuseClient } from './fuse-client.ts';
 import { birthOf, entryOf, handleOf, listedOf, statFsOfReply, statOfAttr } from './replies.ts';

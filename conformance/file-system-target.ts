@@ -1,8 +1,8 @@
 /** The target that is a file system's own code, asked in this process. */
 import type { FileSystemModule, Services } from '../src/fs/file-system.ts';
-import { SysError } from '../src/sys/index.ts';
+import { SysError, O_RDWR, O_TMPFILE } from '../src/sys/index.ts';
 import type { Need } from './behaviour.ts';
-import { O_RDWR, O_TMPFILE, S_IFCHR } from './constants.ts';
+import { S_IFCHR } from './constants.ts';
 import { FileSystemFace } from './file-system-face.ts';
 import { FuseClient } from './fuse-client.ts';
 import type { Session, Target } from './run.ts';

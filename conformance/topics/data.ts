@@ -1,17 +1,6 @@
+import { O_APPEND, O_CREAT, O_RDONLY, O_RDWR, O_WRONLY } from '../../src/sys/index.ts';
 import { Topic } from '../behaviour.ts';
-import {
-  O_APPEND,
-  O_CREAT,
-  O_RDONLY,
-  O_RDWR,
-  O_WRONLY,
-  RWF_APPEND,
-  RWF_DSYNC,
-  RWF_SYNC,
-  S_IFIFO,
-  SEEK_CUR,
-  SEEK_SET,
-} from '../constants.ts';
+import { RWF_APPEND, RWF_DSYNC, RWF_SYNC, S_IFIFO, SEEK_CUR, SEEK_SET } from '../constants.ts';
 import type { Face } from '../face.ts';
 import { equal, fails, supported } from '../verdicts.ts';
 

@@ -1,16 +1,6 @@
+import { O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_RDWR, O_TMPFILE, O_WRONLY } from '../../src/sys/index.ts';
 import { Topic } from '../behaviour.ts';
-import {
-  F_OK,
-  O_CREAT,
-  O_DIRECTORY,
-  O_EXCL,
-  O_RDONLY,
-  O_RDWR,
-  O_TMPFILE,
-  O_WRONLY,
-  S_IFMT,
-  S_IFREG,
-} from '../constants.ts';
+import { F_OK, S_IFMT, S_IFREG } from '../constants.ts';
 import { equal, fails, modeIs, ok } from '../verdicts.ts';
 
 /** Files without names, paths below descriptors, many descriptors. */

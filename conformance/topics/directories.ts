@@ -1,3 +1,4 @@
+import { O_DIRECTORY, O_RDONLY } from '../../src/sys/index.ts';
 import { Topic } from '../behaviour.ts';
 import {
   DT_CHR,
@@ -6,8 +7,6 @@ import {
   DT_LNK,
   DT_REG,
   DT_SOCK,
-  O_DIRECTORY,
-  O_RDONLY,
   S_IFCHR,
   S_IFDIR,
   S_IFIFO,

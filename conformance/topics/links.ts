@@ -1,16 +1,6 @@
+import { O_APPEND, O_CREAT, O_RDONLY, O_RDWR, O_TMPFILE } from '../../src/sys/index.ts';
 import { Topic } from '../behaviour.ts';
-import {
-  O_APPEND,
-  O_CREAT,
-  O_RDONLY,
-  O_RDWR,
-  O_TMPFILE,
-  S_IFCHR,
-  S_IFIFO,
-  S_IFLNK,
-  S_IFMT,
-  SEEK_SET,
-} from '../constants.ts';
+import { S_IFCHR, S_IFIFO, S_IFLNK, S_IFMT, SEEK_SET } from '../constants.ts';
 import { equal, fails, modeIs } from '../verdicts.ts';
 
 export const links = new Topic('links');

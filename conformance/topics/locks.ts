@@ -1,3 +1,4 @@
+import { O_CREAT, O_RDONLY, O_RDWR, O_WRONLY } from '../../src/sys/index.ts';
 import { Topic } from '../behaviour.ts';
 import {
   F_GETLK,
@@ -12,10 +13,6 @@ import {
   LOCK_NB,
   LOCK_SH,
   LOCK_UN,
-  O_CREAT,
-  O_RDONLY,
-  O_RDWR,
-  O_WRONLY,
   SEEK_CUR,
   SEEK_END,
   SEEK_SET,

@@ -1,18 +1,16 @@
-import { Topic } from '../behaviour.ts';
 import {
   MAP_PRIVATE,
   MAP_SHARED,
-  MS_ASYNC,
-  MS_SYNC,
   O_CREAT,
   O_DIRECTORY,
   O_RDONLY,
   O_RDWR,
   O_WRONLY,
-  PAGE,
   PROT_READ,
   PROT_WRITE,
-} from '../constants.ts';
+} from '../../src/sys/index.ts';
+import { Topic } from '../behaviour.ts';
+import { MS_ASYNC, MS_SYNC, PAGE } from '../constants.ts';
 import type { Face } from '../face.ts';
 import { equal, fails, NotApplicable } from '../verdicts.ts';
 

@@ -1,5 +1,6 @@
+import { O_CREAT, O_RDWR, O_TMPFILE, O_WRONLY, RENAME_EXCHANGE } from '../../src/sys/index.ts';
 import { Topic } from '../behaviour.ts';
-import { O_CREAT, O_RDWR, O_TMPFILE, O_WRONLY, RENAME_EXCHANGE, S_IFIFO } from '../constants.ts';
+import { S_IFIFO } from '../constants.ts';
 import type { Face, User } from '../face.ts';
 import { equal, fails, modeIs } from '../verdicts.ts';
 

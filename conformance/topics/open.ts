@@ -1,4 +1,3 @@
-import { Topic } from '../behaviour.ts';
 import {
   O_APPEND,
   O_CREAT,
@@ -15,12 +14,9 @@ import {
   O_SYNC,
   O_TRUNC,
   O_WRONLY,
-  S_IFIFO,
-  S_IFMT,
-  S_IFREG,
-  SEEK_CUR,
-  SEEK_SET,
-} from '../constants.ts';
+} from '../../src/sys/index.ts';
+import { Topic } from '../behaviour.ts';
+import { S_IFIFO, S_IFMT, S_IFREG, SEEK_CUR, SEEK_SET } from '../constants.ts';
 import { equal, fails, modeIs, ok, supported } from '../verdicts.ts';
 
 export const opening = new Topic('open');

@@ -1,18 +1,6 @@
+import { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY, O_WRONLY } from '../../src/sys/index.ts';
 import { Topic } from '../behaviour.ts';
-import {
-  F_OK,
-  NAME_MAX,
-  O_CREAT,
-  O_DIRECTORY,
-  O_NOFOLLOW,
-  O_PATH,
-  O_RDONLY,
-  O_WRONLY,
-  PATH_MAX,
-  S_IFIFO,
-  S_IFLNK,
-  S_IFMT,
-} from '../constants.ts';
+import { F_OK, NAME_MAX, PATH_MAX, S_IFIFO, S_IFLNK, S_IFMT } from '../constants.ts';
 import type { Face } from '../face.ts';
 import { equal, fails, ok, supported } from '../verdicts.ts';
 

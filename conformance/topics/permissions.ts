@@ -1,21 +1,6 @@
+import { O_CREAT, O_DIRECTORY, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY } from '../../src/sys/index.ts';
 import { Topic } from '../behaviour.ts';
-import {
-  F_OK,
-  O_CREAT,
-  O_DIRECTORY,
-  O_EXCL,
-  O_PATH,
-  O_RDONLY,
-  O_RDWR,
-  O_TRUNC,
-  O_WRONLY,
-  R_OK,
-  S_IFCHR,
-  S_IFIFO,
-  S_IFSOCK,
-  W_OK,
-  X_OK,
-} from '../constants.ts';
+import { F_OK, R_OK, S_IFCHR, S_IFIFO, S_IFSOCK, W_OK, X_OK } from '../constants.ts';
 import type { Face, User } from '../face.ts';
 import { equal, fails, modeIs } from '../verdicts.ts';
 

@@ -1,4 +1,3 @@
-import { Topic } from '../behaviour.ts';
 import {
   O_DIRECTORY,
   O_RDONLY,
@@ -6,13 +5,9 @@ import {
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
   RENAME_WHITEOUT,
-  S_IFCHR,
-  S_IFDIR,
-  S_IFIFO,
-  S_IFLNK,
-  S_IFMT,
-  S_IFREG,
-} from '../constants.ts';
+} from '../../src/sys/index.ts';
+import { Topic } from '../behaviour.ts';
+import { S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG } from '../constants.ts';
 import type { Face } from '../face.ts';
 import { equal, fails, supported } from '../verdicts.ts';
 

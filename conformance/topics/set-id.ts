@@ -1,5 +1,6 @@
+import { O_CREAT, O_DIRECTORY, O_RDONLY, O_RDWR, O_TMPFILE, O_WRONLY } from '../../src/sys/index.ts';
 import { Topic } from '../behaviour.ts';
-import { O_CREAT, O_DIRECTORY, O_RDONLY, O_RDWR, O_TMPFILE, O_WRONLY, S_IFIFO } from '../constants.ts';
+import { S_IFIFO } from '../constants.ts';
 import type { Face, User } from '../face.ts';
 import { equal, fails, modeIs, supported } from '../verdicts.ts';
 
@@ -40,27 +41,24 @@ for (const [what, act] of CLEARING) {
   );
 }
 
+/** What `bytes`, written by `by`, make of the mode of a file of `owner` and its group: `mode` becomes `then`. */
+function writing(t: Face, by: User, bytes: string, owner: number, mode: number, then: number): void {
+  t.file('f', 'abc');
+  t.chown('f', owner, owner);
+  t.chmod('f', mode);
+  t.as(by, () => t.write(t.open('f', O_WRONLY), bytes));
+  modeIs(t.stat('f').mode, then);
+}
+
 test(
   'write by a user clears set-id bits of a file that they do not own',
-  (t) => {
-    t.file('f', 'abc');
-    t.chown('f', 5002, 5002);
-    t.chmod('f', 0o6777);
-    t.as(ONE, () => t.write(t.open('f', O_WRONLY), 'x'));
-    modeIs(t.stat('f').mode, 0o777);
-  },
+  (t) => writing(t, ONE, 'x', 5002, 0o6777, 0o777),
   'users',
 );
 
 test(
   'write by a user leaves the set-group-id bit of a file that its group cannot execute',
-  (t) => {
-    t.file('f', 'abc');
-    t.chown('f', 5001, 5001);
-    t.chmod('f', 0o2664);
-    t.as(ONE, () => t.write(t.open('f', O_WRONLY), 'x'));
-    modeIs(t.stat('f').mode, 0o2664);
-  },
+  (t) => writing(t, ONE, 'x', 5001, 0o2664, 0o2664),
   'users',
 );
 
@@ -75,17 +73,7 @@ test(
   'users',
 );
 
-test(
-  'a write of no bytes leaves the set-id bits',
-  (t) => {
-    t.file('f', 'abc');
-    t.chown('f', 5001, 5001);
-    t.chmod('f', 0o6755);
-    t.as(ONE, () => t.write(t.open('f', O_WRONLY), ''));
-    modeIs(t.stat('f').mode, 0o6755);
-  },
-  'users',
-);
+test('a write of no bytes leaves the set-id bits', (t) => writing(t, ONE, '', 5001, 0o6755, 0o6755), 'users');
 
 test(
   'open with O_TRUNC by a user clears the set-id bits',

@@ -1,3 +1,4 @@
+import { O_APPEND, O_CREAT, O_DIRECTORY, O_RDONLY, O_RDWR, O_WRONLY } from '../../src/sys/index.ts';
 import { Topic } from '../behaviour.ts';
 import {
   FALLOC_FL_COLLAPSE_RANGE,
@@ -5,12 +6,6 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
-  O_APPEND,
-  O_CREAT,
-  O_DIRECTORY,
-  O_RDONLY,
-  O_RDWR,
-  O_WRONLY,
   SEEK_CUR,
   SEEK_DATA,
   SEEK_END,

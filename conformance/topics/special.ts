@@ -1,13 +1,8 @@
+import { O_CREAT, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_WRONLY } from '../../src/sys/index.ts';
 import { Topic } from '../behaviour.ts';
 import {
   FIONREAD,
   FS_IOC_GETFLAGS,
-  O_CREAT,
-  O_NONBLOCK,
-  O_PATH,
-  O_RDONLY,
-  O_RDWR,
-  O_WRONLY,
   S_IFBLK,
   S_IFCHR,
   S_IFDIR,
@@ -18,11 +13,17 @@ import {
   SEEK_SET,
   TCGETS,
 } from '../constants.ts';
+import type { Face } from '../face.ts';
 import { equal, fails, modeIs, supported } from '../verdicts.ts';
 
 /** FIFOs, sockets, device nodes, ioctl. */
 export const special = new Topic('special files');
 const { test } = special;
+
+function openFifo(t: Face, access: number): number {
+  t.mknod('p', S_IFIFO | 0o600);
+  return t.open('p', access | O_NONBLOCK);
+}
 
 for (const [what, type] of [
   ['a FIFO', S_IFIFO],
@@ -99,8 +100,7 @@ test(
 test(
   'open of a FIFO for reading with O_NONBLOCK succeeds, and reads nothing',
   (t) => {
-    t.mknod('p', S_IFIFO | 0o600);
-    equal(t.read(t.open('p', O_RDONLY | O_NONBLOCK), 10).length, 0, 'bytes');
+    equal(t.read(openFifo(t, O_RDONLY), 10).length, 0, 'bytes');
   },
   'kernel',
 );
@@ -121,8 +121,7 @@ test(
 test(
   'a FIFO cannot be sought: ESPIPE',
   (t) => {
-    t.mknod('p', S_IFIFO | 0o600);
-    const fd = t.open('p', O_RDONLY | O_NONBLOCK);
+    const fd = openFifo(t, O_RDONLY);
     fails('ESPIPE', () => t.lseek(fd, 0, SEEK_SET));
     fails('ESPIPE', () => t.pread(fd, 1, 0));
   },
@@ -132,8 +131,7 @@ test(
 test(
   'a FIFO that is open lives on when it is unlinked',
   (t) => {
-    t.mknod('p', S_IFIFO | 0o600);
-    const fd = t.open('p', O_RDWR | O_NONBLOCK);
+    const fd = openFifo(t, O_RDWR);
     t.unlink('p');
     t.write(fd, 'abc');
     equal([t.read(fd, 10), t.fstat(fd).nlink], [Buffer.from('abc'), 0], 'bytes and links');
@@ -144,8 +142,7 @@ test(
 test(
   'the size of a FIFO with bytes in it is 0 to stat',
   (t) => {
-    t.mknod('p', S_IFIFO | 0o600);
-    const fd = t.open('p', O_RDWR | O_NONBLOCK);
+    const fd = openFifo(t, O_RDWR);
     t.write(fd, 'abc');
     equal([t.stat('p').size, t.ioctl(fd, FIONREAD) & 0xffff], [0, 3], 'size, and bytes to read');
   },

@@ -1,6 +1,4 @@
-import { Topic } from '../behaviour.ts';
 import {
-  FALLOC_FL_KEEP_SIZE,
   O_CREAT,
   O_DIRECTORY,
   O_NOATIME,
@@ -12,10 +10,10 @@ import {
   PROT_READ,
   PROT_WRITE,
   MAP_SHARED,
-  MS_SYNC,
   RENAME_EXCHANGE,
-  S_IFIFO,
-} from '../constants.ts';
+} from '../../src/sys/index.ts';
+import { Topic } from '../behaviour.ts';
+import { FALLOC_FL_KEEP_SIZE, MS_SYNC, S_IFIFO } from '../constants.ts';
 import type { Face } from '../face.ts';
 import { equal, fails, Mismatch, ok, supported } from '../verdicts.ts';
 

@@ -1,19 +1,7 @@
+import { O_CREAT, O_DIRECTORY, O_PATH, O_RDONLY, O_RDWR, O_WRONLY } from '../../src/sys/index.ts';
 import { ACL_ACCESS, ACL_DEFAULT, aclValue } from '../acl.ts';
 import { Topic } from '../behaviour.ts';
-import {
-  O_CREAT,
-  O_DIRECTORY,
-  O_PATH,
-  O_RDONLY,
-  O_RDWR,
-  O_WRONLY,
-  S_IFIFO,
-  S_IFSOCK,
-  XATTR_CREATE,
-  XATTR_NAME_MAX,
-  XATTR_REPLACE,
-  XATTR_SIZE_MAX,
-} from '../constants.ts';
+import { S_IFIFO, S_IFSOCK, XATTR_CREATE, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX } from '../constants.ts';
 import type { Face, Path } from '../face.ts';
 import { equal, fails, modeIs, ok, supported } from '../verdicts.ts';
 

@@ -201,16 +201,20 @@ export const lseek = (fd: number, lo: number, hi: number, whence: number): numbe
 /** Where the last `lseek` of this thread arrived: low word, high word. */
 export const seekPosition = positionWords;
 
-const libcPwritev2 = bind('pwritev2', 5);
-/** pwritev2(2). */
-export const pwritev2 = (
+/** preadv2(2) and pwritev2(2): so many iovecs, an offset of two words, RWF_ flags. */
+type Vectored = (
   fd: number,
   iovecs: number,
   count: number,
   offsetLo: number,
   offsetHi: number,
   flags: number,
-): number => check(libcPwritev2(I(fd), U(iovecs), I(count), U2(offsetLo, offsetHi), I(flags)));
+) => number;
+
+const libcPwritev2 = bind('pwritev2', 5);
+/** pwritev2(2). */
+export const pwritev2: Vectored = (fd, iovecs, count, offsetLo, offsetHi, flags) =>
+  check(libcPwritev2(I(fd), U(iovecs), I(count), U2(offsetLo, offsetHi), I(flags)));
 
 const libcGetxattr = bind('getxattr', 4);
 /** getxattr(2). */
@@ -248,11 +252,5 @@ export const copyFileRange = (fdIn: number, offIn: number, fdOut: number, offOut
 
 const libcPreadv2 = bind('preadv2', 5);
 /** preadv2(2). With RWF_NOWAIT: -EAGAIN, or less than asked for, where it would have to wait for the disk. */
-export const preadv2 = (
-  fd: number,
-  iovecs: number,
-  count: number,
-  offsetLo: number,
-  offsetHi: number,
-  flags: number,
-): number => check(libcPreadv2(I(fd), U(iovecs), I(count), U2(offsetLo, offsetHi), I(flags)));
+export const preadv2: Vectored = (fd, iovecs, count, offsetLo, offsetHi, flags) =>
+  check(libcPreadv2(I(fd), U(iovecs), I(count), U2(offsetLo, offsetHi), I(flags)));
