@@ -12,6 +12,7 @@ import {
   CreateOut,
   FallocateIn,
   flags,
+  GetattrIn,
   GetxattrIn,
   MkdirIn,
   MknodIn,
@@ -55,7 +56,7 @@ interface Stage {
 async function enter(t: TestContext, ...args: string[]): Promise<Stage> {
   const daemon = await TestDaemon.start({ args: ['--log-level', 'error', ...args] });
   t.after(() => daemon[Symbol.asyncDispose]());
-  const mount = Mount.connect(daemon.socketPath, { indirectEntries: 512 });
+  const mount = Mount.connect(daemon.socketPath, { indirectEntries: 512, requestQueues: 2 });
   t.after(() => mount.guest.close());
   return { daemon, mount, ...ownFolder(daemon, mount) };
 }
@@ -199,16 +200,20 @@ test('below a mount that hears of the user with each call, every worker is itsel
   const switches = async (): Promise<number> => (await daemon.gauges()).identitySwitches;
   const before = await switches();
   create(stage, 'here', { mode: 0o600 }, USER);
-  assert.equal((await switches()) - before, 1);
-  const there = { ...stage, nodeid: mount.lookup(nodeid, 'below').nodeid };
-  // From here on whatever is not creation is done by the daemon as itself.
-  mount.getattr(there.nodeid);
+  const mkdir = concat(body(MkdirIn, { mode: 0o700 }), name('elsewhere'));
+  mount.guest.ask({ opcode: opcodes.MKDIR.code, nodeid, body: mkdir, ...USER }, 0, 2);
   assert.equal((await switches()) - before, 2);
+  // From here on whatever is not creation is done by the daemon as itself, the opening of what is mounted first of all.
+  const there = { ...stage, nodeid: mount.lookup(nodeid, 'below').nodeid };
+  assert.equal((await switches()) - before, 3);
+  // The worker of the other queue has not met it.
+  mount.guest.ask({ opcode: opcodes.GETATTR.code, nodeid: there.nodeid, body: body(GetattrIn, {}) }, 0, 2);
+  assert.equal((await switches()) - before, 4);
   for (const each of ['a', 'b', 'c']) mount.mkdir(there.nodeid, each, 0o700, 0, USER);
-  assert.equal((await switches()) - before, 8);
+  assert.equal((await switches()) - before, 10);
   for (const each of ['a', 'b', 'c']) assert.deepEqual(ownerOf(join(below, each)), [2001, 2002]);
   create(stage, 'there', { mode: 0o600 }, USER);
-  assert.equal((await switches()) - before, 10);
+  assert.equal((await switches()) - before, 12);
 });
 
 test('an id that does not exist creates nothing, and is no hindrance elsewhere', async (t) => {

@@ -29,20 +29,8 @@ import {
 } from '../../sys/index.ts';
 import { MAX_GROUPS } from '../../fuse/index.ts';
 import type { Request } from '../file-system.ts';
+import { isLocal } from './host-mounts.ts';
 import type { IdMap } from './id-map.ts';
-
-/** statfs f_type (linux/magic.h) of those that keep the owner of a new file themselves. */
-const LOCAL = new Set([
-  0xef53, // ext2, ext3, ext4
-  0x5846_5342, // XFS
-  0x9123_683e, // Btrfs
-  0x0102_1994, // tmpfs
-  0x8584_58f6, // ramfs
-  0xf2f5_2010, // F2FS
-  0xca45_1a4e, // bcachefs
-  0x2fc1_2fc1, // ZFS
-  0x794c_7630, // overlay: what lies below it is reached as its mounter
-]);
 
 /** Of what is made without regard to the umask: it may stay as it is. */
 export const NO_UMASK = -1;
@@ -131,11 +119,12 @@ export class Credentials {
     return Atomics.load(new Int32Array(shared), SWITCHES);
   }
 
-  /** Takes note of the file system behind a descriptor: from now on it may be worked on. */
+  /** Takes note of the file system behind a descriptor: from now on it may be worked on, as `settle` says. */
   meet(fd: number): void {
     const result = fstatfs(fd, this.#arena.address + this.#statfs);
     const type = this.#arena.u32[this.#statfs >> 2];
-    if (result < 0 || !LOCAL.has(type)) Atomics.store(this.#shared, FOREIGN, 1);
+    if (result < 0 || !isLocal(type)) Atomics.store(this.#shared, FOREIGN, 1);
+    this.settle();
   }
 
   /**
