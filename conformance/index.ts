@@ -4,8 +4,8 @@
  * ```ts
  * import { directoryTarget, fileSystemTarget, formatReport, runConformance } from 'virtiofs/conformance';
  *
- * console.log(formatReport(await runConformance(directoryTarget('/mnt/share'))));
- * console.log(formatReport(await runConformance(fileSystemTarget(await import('./my-file-system.ts'), options))));
+ * console.log(formatReport(runConformance(directoryTarget('/mnt/share'))));
+ * console.log(formatReport(runConformance(fileSystemTarget(await import('./my-file-system.ts'), options))));
  * ```
  */
 export type { Need } from './behaviour.ts';

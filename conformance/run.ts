@@ -1,5 +1,4 @@
 /** Runs behaviours on a target. */
-import { setImmediate as breathe } from 'node:timers/promises';
 import type { Behaviour, Need } from './behaviour.ts';
 import type { Face } from './face.ts';
 import { ALL_BEHAVIOURS } from './topics/index.ts';
@@ -55,7 +54,7 @@ export function selectBehaviours(filter = ''): readonly Behaviour[] {
 }
 
 /** Runs the suite. Every behaviour gets a folder of its own, which goes again; one that fails stops no other. */
-export async function runConformance(target: Target, options: RunOptions = {}): Promise<Report> {
+export function runConformance(target: Target, options: RunOptions = {}): Report {
   const start = performance.now();
   const behaviours = selectBehaviours(options.filter);
   const session = target.open();
@@ -73,8 +72,6 @@ export async function runConformance(target: Target, options: RunOptions = {}): 
       if (options.keep !== true) removeQuietly(face, folder);
       outcomes.push(outcome);
       options.onOutcome?.(outcome, outcomes.length, behaviours.length);
-      // oxlint-disable-next-line no-await-in-loop -- progress is drawn meanwhile
-      if (i % 8 === 0) await breathe();
     }
     if (options.keep !== true) removeQuietly(face, home);
   } finally {

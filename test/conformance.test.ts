@@ -50,20 +50,20 @@ test('every behaviour has a sentence of its own', () => {
   );
 });
 
-test('every behaviour holds on the file system of this machine, and nothing is left of it', async () => {
-  const report = await runConformance(directoryTarget(folder));
+test('every behaviour holds on the file system of this machine, and nothing is left of it', () => {
+  const report = runConformance(directoryTarget(folder));
   assert.deepEqual(failed(report), [], formatReport(report));
   assert.deepEqual(readdirSync(folder), []);
 });
 
-test('every behaviour that needs no kernel holds on the shared directory in process, and nothing is left', async () => {
-  const report = await runConformance(fileSystemTarget(passthrough, options('always')));
+test('every behaviour that needs no kernel holds on the shared directory in process, and nothing is left', () => {
+  const report = runConformance(fileSystemTarget(passthrough, options('always')));
   assert.deepEqual(failed(report), [], formatReport(report));
   assert.ok(report.outcomes.filter(({ verdict }) => verdict === 'passed').length > 400);
   assert.deepEqual(readdirSync(folder), []);
 });
 
-test('every count is given back: nothing but the root is known at the end', async () => {
+test('every count is given back: nothing but the root is known at the end', () => {
   let known = -1;
   const counting: FileSystemModule = {
     ...(passthrough as FileSystemModule),
@@ -77,7 +77,7 @@ test('every count is given back: nothing but the root is known at the end', asyn
       reset: () => {},
     }),
   };
-  await runConformance(fileSystemTarget(counting, options()), { filter: 'rename' });
+  runConformance(fileSystemTarget(counting, options()), { filter: 'rename' });
   assert.equal(known, 1);
 });
 
@@ -98,7 +98,7 @@ const LEFT_OUT = [
   ...['LSEEK', 'COPY_FILE_RANGE', 'COPY_FILE_RANGE_64', 'FLUSH', 'FSYNC', 'FSYNCDIR'],
 ];
 
-test('what a file system leaves out is done as a kernel does it then', async () => {
+test('what a file system leaves out is done as a kernel does it then', () => {
   const module = passthrough as FileSystemModule;
   const least: FileSystemModule = {
     ...module,
@@ -108,21 +108,21 @@ test('what a file system leaves out is done as a kernel does it then', async () 
       return { handlers: rest, reset: () => whole.reset() };
     },
   };
-  const report = await runConformance(fileSystemTarget(least, options()));
+  const report = runConformance(fileSystemTarget(least, options()));
   assert.deepEqual(failed(report), [], formatReport(report));
 });
 
-test('a file system that does not do what it says is found out, in the words of a sentence', async () => {
-  const report = await runConformance(fileSystemTarget(broken('UNLINK', 0), options()), { filter: 'unlink of' });
+test('a file system that does not do what it says is found out, in the words of a sentence', () => {
+  const report = runConformance(fileSystemTarget(broken('UNLINK', 0), options()), { filter: 'unlink of' });
   const outcome = report.outcomes.find(({ sentence }) => sentence === 'unlink of FIFOs and sockets removes them');
   assert.deepEqual([outcome?.verdict, outcome?.reason], ['failed', 'names: expected [], got ["p"]']);
   assert.ok(failed(report).includes('unlink of a name that does not exist fails with ENOENT'));
 });
 
-test('an error that a behaviour does not expect fails it, and the others go on', async () => {
-  const report = await runConformance(fileSystemTarget(passthrough, options()), { filter: 'symlink' });
+test('an error that a behaviour does not expect fails it, and the others go on', () => {
+  const report = runConformance(fileSystemTarget(passthrough, options()), { filter: 'symlink' });
   assert.deepEqual(failed(report), []);
-  const { outcomes } = await runConformance(fileSystemTarget(broken('READ', -5), options()), { filter: 'appends' });
+  const { outcomes } = runConformance(fileSystemTarget(broken('READ', -5), options()), { filter: 'appends' });
   assert.ok(outcomes.length > 1);
   assert.match(String(outcomes.find(({ verdict }) => verdict === 'failed')?.reason), /unexpected error READ.*EIO/);
 });

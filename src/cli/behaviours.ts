@@ -77,17 +77,17 @@ async function runCommand(words: readonly string[], options: Options): Promise<v
     return;
   }
   if (words.length !== 1) throw new UserError(`one directory is wanted, not ${words.length} (--help shows how).`);
-  const report = await runOn(words[0], options);
-  const yardstick = other === undefined ? undefined : await runOn(other, options);
+  const report = runOn(words[0], options);
+  const yardstick = other === undefined ? undefined : runOn(other, options);
   process.exitCode = showReports(report, yardstick, json);
 }
 
-async function runOn(dir: string, { filter, lines, keep }: Options): Promise<Report> {
+function runOn(dir: string, { filter, lines, keep }: Options): Report {
   const show = lines ? { say: (text: string) => process.stderr.write(`${text}\n`), end: () => {} } : progressOf();
   const onOutcome = ({ topic }: Outcome, done: number, all: number): void => {
     show.say(`${dir}: ${done} of ${all}, ${topic}`);
   };
-  const report = await runConformance(directoryTarget(dir), { filter, keep, onOutcome });
+  const report = runConformance(directoryTarget(dir), { filter, keep, onOutcome });
   show.end();
   return report;
 }
