@@ -39,7 +39,7 @@ function session(face: KernelFace, folder: string): Session {
   };
   const before = face.umask(0);
   try {
-    face.file(probe, 'probe');
+    makeProbe(face, probe, folder);
     lack('users', whyNoUsers() ?? whyUnreachable(face, folder));
     lack(
       'owners',
@@ -80,6 +80,15 @@ function session(face: KernelFace, folder: string): Session {
     face.closeAll();
   };
   return { face, folder, missing, close };
+}
+
+function makeProbe(face: KernelFace, probe: string, folder: string): void {
+  try {
+    face.file(probe, 'probe');
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    throw new UserError(`${folder}: no file can be made there (${error.code}).`, { cause: error });
+  }
 }
 
 function whyNot(what: string, call: () => void): string | undefined {

@@ -2,7 +2,7 @@
 /** The `virtiofs` command. */
 import { readFileSync } from 'node:fs';
 
-import { Command } from 'commander';
+import { Command, Help, type Option } from 'commander';
 
 import { UserError } from '../core/index.ts';
 
@@ -27,10 +27,17 @@ function version(): string {
   return (JSON.parse(text) as { version: string }).version;
 }
 
+/** Without '(default: false)': that a flag is off until it is given goes without saying. */
+function optionDescription(option: Option): string {
+  const isFlag = typeof option.defaultValue === 'boolean';
+  return isFlag ? option.description : new Help().optionDescription(option);
+}
+
 async function main(): Promise<void> {
   const program = new Command('virtiofs')
     .description('virtio-fs in TypeScript: share a directory with virtual machines')
     .version(version())
+    .configureHelp({ optionDescription })
     .showHelpAfterError('(--help shows the options)');
   const wanted = COMMANDS[process.argv[2] ?? ''];
   for (const load of wanted === undefined ? Object.values(COMMANDS) : [wanted]) (await load())(program);

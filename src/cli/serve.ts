@@ -8,6 +8,7 @@ import { CACHE_MODES, type CacheMode, cachePolicy } from '../coherence/index.ts'
 import { UserError } from '../core/index.ts';
 import { type InodeFileHandles, moduleUrl, type PassthroughOptions } from '../fs/passthrough/index.ts';
 import {
+  createLog,
   formatStatistics,
   initOffer,
   LOG_LEVELS,
@@ -136,6 +137,7 @@ export function registerServe(program: Command): void {
 
 /** Throws UserError unless `path` is a directory. */
 function checkDirectory(path: string): string {
+  if (path === '') throw new UserError('--shared-dir: the path is empty.');
   const found = statSync(path, { throwIfNoEntry: false });
   if (found === undefined) throw new UserError(`--shared-dir ${path}: there is no such directory.`);
   if (!found.isDirectory()) throw new UserError(`--shared-dir ${path}: this is not a directory.`);
@@ -156,6 +158,9 @@ async function serve(options: Options): Promise<void> {
     // Locks hold on open files, and a share that nothing may be changed in says so at OPEN.
     noOpen: options.readonly || options.posixLocks || options.flock ? false : undefined,
   });
+  if (options.writeback && !policy.writeback) {
+    createLog(options.logLevel).warn(`--writeback changes nothing with --cache ${options.cache}: no file data is kept`);
+  }
   const identity = identityOf(options);
   const { announceSubmounts, posixLocks, flock } = options;
   const passthrough: PassthroughOptions = {

@@ -1,5 +1,6 @@
 /** The daemon: one export, a session for each socket. The main thread starts threads and hears of their end. */
 import { type Stats, statSync, unlinkSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 
 import { UserError } from '../core/index.ts';
@@ -265,7 +266,8 @@ function listen(path: string): Listening {
     return { path, fd, inode: statSync(path).ino };
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
-    throw new UserError(`cannot make the socket ${path}: ${error.code}.`, { cause: error });
+    const why = error.code === 'ENOENT' ? `there is no directory ${dirname(path)}` : error.code;
+    throw new UserError(`cannot make the socket ${path}: ${why}.`, { cause: error });
   } finally {
     umask(before);
   }

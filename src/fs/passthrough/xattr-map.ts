@@ -31,7 +31,10 @@ export function parseXattrMap(text: string): XattrRule[] {
     const [type, ...others] = rest.slice(delimiter.length).split(delimiter);
     const fields = type === 'map' ? 2 : 3;
     if (type !== 'map' && !isType(type)) {
-      throw new UserError(`${what}: '${type}' is no type; ${TYPES.join(', ')} and map are.`);
+      throw new UserError(
+        `${what}: '${type}' is no type; ${TYPES.join(', ')} and map are. A rule begins with its delimiter, here ` +
+          `'${delimiter}'.`,
+      );
     }
     // The last piece is what comes after the last delimiter: it belongs to the rules that follow.
     if (others.length <= fields) {
