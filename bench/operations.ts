@@ -1,5 +1,5 @@
 /** How many FUSE messages common operations take, counted in a guest; FORGETs apart. */
-import { openScene } from '../lab/index.ts';
+import { type Daemon, openScene } from '../lab/index.ts';
 import { report } from './report.ts';
 
 /** What a program does, as a shell script in the guest. */
@@ -32,6 +32,12 @@ export const OPERATIONS: readonly Operation[] = [
   { name: 'cp 3 MB', before: 'cat big > /dev/null', script: 'cp big copy' },
 ];
 
+/** What the daemon did when nothing is open in the guest any more: for the answer to a RELEASE no program waits. */
+async function whenClosed(daemon: Daemon): Promise<number> {
+  while (!(await report(daemon)).gauges.endsWith('handles 0'));
+  return (await report(daemon)).messages;
+}
+
 /** Messages of each operation, by its name. */
 export async function countMessages(cache: string): Promise<Map<string, number>> {
   const prepare = 'echo 1 > one; echo log > log; mkdir hundred; for i in $(seq 100); do echo $i > hundred/$i; done';
@@ -41,9 +47,9 @@ export async function countMessages(cache: string): Promise<Map<string, number>>
     await scene.host.sh(`${prepare}; head -c 3000000 /dev/urandom > big`);
     for (const { name, before, script } of OPERATIONS) {
       if (before !== undefined) await scene.vm.sh(`cd /mnt/share; ${before}`);
-      const { messages } = await report(scene.daemon);
+      const messages = await whenClosed(scene.daemon);
       await scene.vm.sh(`cd /mnt/share; ${script}`);
-      results.set(name, (await report(scene.daemon)).messages - messages);
+      results.set(name, (await whenClosed(scene.daemon)) - messages);
     }
     await scene.close();
   } finally {

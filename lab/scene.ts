@@ -38,7 +38,7 @@ export interface Host {
   readonly folder: string;
   /** A path in it. */
   path(...names: string[]): string;
-  /** Runs a shell script in it, which must succeed. @returns its standard output without the last newline. */
+  /** Runs a shell script in it, every command of which must succeed (set -e). @returns its output, as Vm.sh does. */
   sh(script: string, options?: { timeoutMs?: number }): Promise<string>;
 }
 
@@ -71,7 +71,7 @@ function hostHalf(folder: string): Host {
     folder,
     path: (...names) => join(folder, ...names),
     async sh(script, { timeoutMs = HOST_LIMIT_MS } = {}) {
-      const { code, stdout, stderr } = await exec('sh', ['-c', script], { cwd: folder, timeoutMs });
+      const { code, stdout, stderr } = await exec('sh', ['-ec', script], { cwd: folder, timeoutMs });
       if (code !== 0) throw new LabError('COMMAND', `'${script}' ended with ${code} on the host\n${stderr}${stdout}`);
       return stdout.replace(/\n$/, '');
     },

@@ -196,9 +196,13 @@ export class Vm {
     }
   }
 
-  /** Runs a script that must succeed. @returns its standard output without the last newline. */
+  /**
+   * Runs a script every command of which must succeed (set -e).
+   *
+   * @returns its standard output without the last newline.
+   */
   async sh(script: string, options: RunOptions = {}): Promise<string> {
-    const { code, stdout, stderr } = await this.run(script, options);
+    const { code, stdout, stderr } = await this.run(`set -e\n${script}`, options);
     if (code !== 0)
       throw this.#error('COMMAND', `'${firstLine(script)}' ended with ${code} in the guest\n${stderr}${stdout}`);
     return stdout.replace(/\n$/, '');

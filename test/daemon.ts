@@ -1,7 +1,17 @@
 /** The daemon as users have it, for tests: `virtiofs serve` in a process of its own, with a temporary directory. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, lstatSync, mkdtempSync, readdirSync, rmSync, watch } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  realpathSync,
+  rmSync,
+  watch,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, beforeEach } from 'node:test';
@@ -107,6 +117,7 @@ export class TestDaemon {
     const from = this.said.length;
     this.process.kill('SIGUSR1');
     await this.hears('handles ', from);
+    await this.hears('\n', this.said.indexOf('handles ', from));
     const line = this.said.slice(from).match(/^inodes .*$/m)?.[0] ?? '';
     return Object.fromEntries(line.split(', ').map((each) => [each.split(' ')[0], Number(each.split(' ')[1])]));
   }
@@ -133,6 +144,13 @@ export class TestDaemon {
     return readdirSync(`/proc/${this.process.pid}/fd`).length;
   }
 
+  /** Those of what is or was in the share. The others come with threads as well, which start in their own time. */
+  openFiles(): number {
+    const folder = `/proc/${this.process.pid}/fd`;
+    const share = realpathSync(this.share);
+    return readdirSync(folder).filter((fd) => linkOf(`${folder}/${fd}`).startsWith(share)).length;
+  }
+
   /** Waits for the process to end by itself; kills it when it does not. */
   async awaitEnd(limitMs = END_LIMIT_MS): Promise<DaemonEnd> {
     const deadline = setTimeout(() => this.process.kill('SIGKILL'), limitMs);
@@ -146,6 +164,15 @@ export class TestDaemon {
     if (this.process.exitCode === null) this.process.kill('SIGTERM');
     await this.awaitEnd();
     removeTree(this.#folder);
+  }
+}
+
+/** Where a symlink leads; '' when it has gone meanwhile. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
   }
 }
 

@@ -44,9 +44,10 @@ scenes('a guest that wants out', { cache: 'never', queues: 2, cpus: 2 }, (scene)
        while [ $i -lt 300 ]; do cat dir/file; cat aside/file; echo x > dir/made; i=$((i+1)); done 2>/dev/null`,
     );
     const looked = { over: false };
-    void looking.finally(() => {
+    const over = (): void => {
       looked.over = true;
-    });
+    };
+    looking.then(over, over);
     let swaps = 0;
     while (!looked.over) {
       renameSync(host.path('dir'), host.path('aside'));

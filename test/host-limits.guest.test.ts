@@ -65,7 +65,11 @@ async function fillAndGoOn({ vm, host }: Scene): Promise<void> {
   }
   await host.sh('rm disk/filler; sync -f disk');
   await vm.sh('rm /mnt/share/disk/name*');
-  await vm.sh('cd /mnt/share/disk; mkdir dir; dd if=/tmp/pattern of=dir/after conv=fsync 2>/dev/null');
+  // The host has those names' inodes to give again when the guest's FORGETs have arrived, for which nobody waits.
+  await vm.sh(
+    'cd /mnt/share/disk; until mkdir dir 2>/dev/null; do :; done; until touch dir/after 2>/dev/null; do :; done',
+  );
+  await vm.sh('dd if=/tmp/pattern of=/mnt/share/disk/dir/after conv=fsync 2>/dev/null');
   await host.sh('cmp pattern disk/dir/after');
 }
 

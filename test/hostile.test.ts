@@ -79,11 +79,11 @@ function probe(mount: Mount, safe: string): void {
 }
 
 /** After all of it nothing is left: no inode, no handle, no descriptor. */
-async function assertNothingLeft({ mount }: Scene, descriptors: number): Promise<void> {
+async function assertNothingLeft({ mount }: Scene, files: number): Promise<void> {
   mount.destroy();
   const { inodes, inodeDescriptors, handles } = await daemon().gauges();
   assert.deepEqual({ inodes, inodeDescriptors, handles }, EMPTY);
-  assert.equal(daemon().descriptors(), descriptors);
+  assert.equal(daemon().openFiles(), files);
 }
 
 // Descriptors.
@@ -550,7 +550,7 @@ function everywhere(guest: TestGuest, requests: readonly FuseRequest[], queues: 
 test('handles that are released on four queues at once are closed once', async (t) => {
   const scene = enter(t, 4);
   const { guest, mount, path, nodeid, probe: check } = scene;
-  const descriptors = daemon().descriptors() - 1;
+  const files = daemon().openFiles() - 1;
   writeFileSync(join(path, 'file'), CONTENT);
   const file = mount.lookup(nodeid, 'file').nodeid;
   for (let round = 0; round < 100; round += 1) {
@@ -564,13 +564,13 @@ test('handles that are released on four queues at once are closed once', async (
     assert.equal(errors.filter((error) => error === -EBADF).length, 3 * handles.length);
   }
   check();
-  await assertNothingLeft(scene, descriptors);
+  await assertNothingLeft(scene, files);
 });
 
 test('an inode that is forgotten on five queues at once goes once', async (t) => {
   const scene = enter(t, 4);
   const { guest, mount, path, nodeid, probe: check } = scene;
-  const descriptors = daemon().descriptors() - 1;
+  const files = daemon().openFiles() - 1;
   writeFileSync(join(path, 'file'), CONTENT);
   for (let round = 0; round < 300; round += 1) {
     const { nodeid: found } = mount.lookup(nodeid, 'file');
@@ -584,14 +584,14 @@ test('an inode that is forgotten on five queues at once goes once', async (t) =>
     mount.getattr(found, ENOENT);
   }
   check();
-  await assertNothingLeft(scene, descriptors);
+  await assertNothingLeft(scene, files);
 });
 
 test('a guest that forgets inodes before it has been told of them gains and leaks nothing', async (t) => {
   const scene = enter(t, 4);
   const { guest, mount, path, nodeid, probe: check } = scene;
   writeFileSync(join(path, 'file'), CONTENT);
-  const descriptors = daemon().descriptors() - 1;
+  const files = daemon().openFiles() - 1;
   let expected = mount.lookup(nodeid, 'file').nodeid;
   const lookup = guest.encode({ opcode: opcodes.LOOKUP.code, nodeid, body: name('file') });
   const slot = expected & 0xffff_ffffn;
@@ -623,7 +623,7 @@ test('a guest that forgets inodes before it has been told of them gains and leak
     expected = found;
   }
   check();
-  await assertNothingLeft(scene, descriptors);
+  await assertNothingLeft(scene, files);
 });
 
 test('sessions that start and end while four queues are at work leave nothing behind', async (t) => {
@@ -631,7 +631,7 @@ test('sessions that start and end while four queues are at work leave nothing be
   const { guest, mount, path, nodeid, probe: check } = scene;
   const random = Random.fromEnvironment(t);
   for (let i = 0; i < 8; i += 1) writeFileSync(join(path, `${i}`), CONTENT);
-  const descriptors = daemon().descriptors() - 1;
+  const files = daemon().openFiles() - 1;
   const own = name(basename(path));
   let directory = nodeid;
   const any = (): FuseRequest => {
@@ -672,7 +672,7 @@ test('sessions that start and end while four queues are at work leave nothing be
     check();
   }
   assert.equal(guest.init().error, 0);
-  await assertNothingLeft(scene, descriptors);
+  await assertNothingLeft(scene, files);
 });
 
 test('node ids and handles that are made up open nothing', (t) => {
@@ -772,7 +772,7 @@ test('lives through any mutation of valid requests, and answers what is valid al
   const scene = enter(t);
   const { guest, path, probe: check } = scene;
   const random = Random.fromEnvironment(t);
-  const descriptors = daemon().descriptors() - 1;
+  const files = daemon().openFiles() - 1;
   let accepted = 0;
   for (let round = 0; round * BATCH < MUTANTS; round += 1) {
     daemon().watched();
@@ -793,7 +793,7 @@ test('lives through any mutation of valid requests, and answers what is valid al
     check();
   }
   assert.ok(accepted > MUTANTS / 20, `only ${accepted} of ${MUTANTS} mutants were accepted`);
-  await assertNothingLeft(scene, descriptors);
+  await assertNothingLeft(scene, files);
 });
 
 /** Writes nonsense over words of a queue's rings, tables and descriptors. */
@@ -820,7 +820,7 @@ test('lives through any mutation of rings and descriptors, and serves a queue th
   const scene = enter(t);
   const { guest, mount, path, probe: check } = scene;
   const random = Random.fromEnvironment(t);
-  const descriptors = daemon().descriptors() - 1;
+  const files = daemon().openFiles() - 1;
   let taken = 0;
   for (let round = 0; round * spoils < RING_MUTATIONS; round += 1) {
     if (round % 50 === 0) {
@@ -853,7 +853,7 @@ test('lives through any mutation of rings and descriptors, and serves a queue th
     if (round % 10 === 0) check();
   }
   assert.ok(taken > RING_MUTATIONS / 4, `only ${taken} chains were taken`);
-  await assertNothingLeft(scene, descriptors);
+  await assertNothingLeft(scene, files);
 });
 
 /** A thread of ours that writes all over a piece of guest memory until it is told to stop. */
@@ -894,7 +894,7 @@ test('lives with requests and descriptors that change while they are read', asyn
   const scene = enter(t, 2);
   const { guest, path, probe: check } = scene;
   const random = Random.fromEnvironment(t);
-  const descriptors = daemon().descriptors() - 1;
+  const files = daemon().openFiles() - 1;
   writeFileSync(join(path, 'a'), CONTENT);
   const known = prepare(scene, 0);
   const ring = new RawRing(guest, 2);
@@ -939,7 +939,7 @@ test('lives with requests and descriptors that change while they are read', asyn
   guest.restartQueue(2);
   chmodSync(daemon().share, 0o755);
   check();
-  await assertNothingLeft(scene, descriptors);
+  await assertNothingLeft(scene, files);
 });
 
 test('a guest cannot flood the log of its host', async () => {

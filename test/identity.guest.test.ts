@@ -83,13 +83,17 @@ const IDMAPPED = `
   setfacl -m u:7:r three; getfacl -n three
   look . *; cd - >/dev/null; look . *; getfacl -n three; umount /mnt/mapped`;
 
-/** What a script prints in an empty folder on the share and on a tmpfs. */
+/** What a script prints in an empty folder on the share and on a tmpfs, and its exit code. Commands of it may fail. */
 async function onBoth({ vm }: Scene, script: string): Promise<{ share: string; local: string }> {
   await vm.sh(
     'mkdir -p /mnt/local; grep -q " /mnt/local tmpfs" /proc/mounts || mount -t tmpfs -o size=300m x /mnt/local',
   );
-  const run = (folder: string): Promise<string> =>
-    vm.sh(`${PRELUDE}\ncd ${folder}; rm -rf stage; mkdir -m 755 stage; cd stage\n${script}`, { timeoutMs: 120_000 });
+  const run = async (folder: string): Promise<string> => {
+    await vm.sh(`cd ${folder}; rm -rf stage; mkdir -m 755 stage`);
+    const options = { timeoutMs: 120_000 };
+    const { code, stdout } = await vm.run(`${PRELUDE}\ncd ${folder}/stage\n${script}`, options);
+    return `${stdout}${code}`;
+  };
   return { local: await run('/mnt/local'), share: await run('/mnt/share') };
 }
 

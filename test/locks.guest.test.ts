@@ -16,19 +16,28 @@ const PRAGMAS = {
   wal: 'PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL;',
 };
 
-async function awaitWaiting(daemon: Daemon, count: number): Promise<void> {
-  for (let now = ''; !now.endsWith(`waiting ${count}`); now = (await report(daemon)).gauges);
+/** Until the daemon's gauges end so: for a RELEASE, and what goes with it, no guest waits. */
+async function awaitGauges(daemon: Daemon, end: string): Promise<void> {
+  for (let now = ''; !now.endsWith(end); now = (await report(daemon)).gauges);
 }
 
-/** A lock that is held in a guest until it is let go. */
-async function hold(vm: Vm, flock: string): Promise<() => Promise<void>> {
+const awaitWaiting = (daemon: Daemon, count: number): Promise<void> => awaitGauges(daemon, `waiting ${count}`);
+
+/** A lock that is held in a guest by flock and by the process `pid`, until it is let go. */
+interface Held {
+  readonly pid: string;
+  readonly letGo: () => Promise<void>;
+}
+
+async function hold(vm: Vm, flock: string): Promise<Held> {
   await vm.sh('rm -f /tmp/held /tmp/go; mkfifo /tmp/held /tmp/go');
-  const holding = vm.run(`${flock} sh -c 'echo held > /tmp/held; cat /tmp/go'`);
-  assert.equal(await vm.sh('cat /tmp/held'), 'held');
-  return async () => {
+  const holding = vm.run(`${flock} sh -c 'echo $$ > /tmp/held; exec cat /tmp/go'`);
+  const pid = await vm.sh('cat /tmp/held');
+  const letGo = async (): Promise<void> => {
     await vm.sh('echo go > /tmp/go');
     assert.equal((await holding).code, 0);
   };
+  return { pid, letGo };
 }
 
 /** A writer of rows, `BATCH` transactions a process; with `turns` one process at a time opens the database. */
@@ -72,7 +81,7 @@ if (found instanceof Error) {
       'a flock lock of one guest keeps the other out, which waits for it and goes on with all else',
       async (stage) => {
         const [one, two] = stage.vms;
-        const letGo = await hold(one, 'flock /mnt/share/lock');
+        const { letGo } = await hold(one, 'flock /mnt/share/lock');
         assert.equal((await two.run('flock -n /mnt/share/lock true')).code, 1);
         assert.equal((await two.run('flock -n -s /mnt/share/lock true')).code, 1);
         assert.equal((await one.run('flock -n /mnt/share/lock true')).code, 1);
@@ -87,7 +96,7 @@ if (found instanceof Error) {
 
     scene('a guest that waits for a lock does so over stop and cont of its VM', async (stage) => {
       const [one, two] = stage.vms;
-      const letGo = await hold(one, 'flock /mnt/share/other');
+      const { letGo } = await hold(one, 'flock /mnt/share/other');
       const waiting = two.sh('flock /mnt/share/other sh -c "echo mine > /mnt/share/late"');
       await awaitWaiting(stage.daemon, 1);
       await two.qmp('stop');
@@ -119,10 +128,10 @@ if (found instanceof Error) {
 
     scene('a process that ends has no locks any more', async (stage) => {
       const [one, two] = stage.vms;
-      await hold(one, 'flock /mnt/share/killed');
-      await one.sh('kill -9 $(pidof flock) $(pidof cat)');
+      const { pid } = await hold(one, 'flock /mnt/share/killed');
+      await one.sh(`kill -9 $(pidof flock) ${pid}`);
       await two.sh('flock /mnt/share/killed true');
-      assert.ok((await report(stage.daemon)).gauges.endsWith('lockOwners 0, waiting 0'));
+      await awaitGauges(stage.daemon, 'lockOwners 0, waiting 0');
     });
   });
 }

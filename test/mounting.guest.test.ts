@@ -1,5 +1,6 @@
 /** Mounting, unmounting and everything that takes the device away and gives it back, on each kernel and QEMU. */
 import assert from 'node:assert/strict';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { type Scene, type SceneOptions, scenario, scenes } from '../lab/index.ts';
 
@@ -54,13 +55,17 @@ for (const machine of MACHINES) {
 
     scene('goes on with files open while the VM stands still', async ({ vm, host }) => {
       await host.sh('echo before > open && mkfifo pipe');
-      // The guest holds the file open until somebody writes to the FIFO.
-      const reading = vm.run('exec 3< /mnt/share/open; read a <&3; read go < /mnt/share/pipe; echo "$a $go"; cat <&3');
+      // The guest holds the file open until somebody writes to the FIFO; how long it is it may know for a second.
+      const reading = vm.sh(
+        `cd /mnt/share; exec 3< open; read a <&3; touch reading; read go < pipe; echo "$a $go"
+         until grep . <&3; do usleep 10000; done`,
+      );
+      await vm.sh('until [ -e /mnt/share/reading ]; do usleep 10000; done');
       await vm.qmp('stop');
       await host.sh('echo after >> open');
       await vm.qmp('cont');
       await vm.sh('echo go > /mnt/share/pipe');
-      assert.equal((await reading).stdout, 'before go\nafter\n');
+      assert.equal(await reading, 'before go\nafter');
     });
   });
 }
@@ -71,6 +76,7 @@ scenario(
   async ({ vm, daemon }) => {
     // The mount itself succeeds: FUSE_INIT is asynchronous. Nothing answers it.
     await vm.sh('mount -t virtiofs share /mnt/share');
+    while (!daemon.output.includes('share=on') && daemon.ended === undefined) await nextTurn();
     assert.match(daemon.output, /share=on/);
     await vm.kill();
   },
