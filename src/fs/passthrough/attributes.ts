@@ -164,10 +164,12 @@ export class Attributes {
     const at = this.#times >> 2;
     const body = request.body >> 2;
     const { offsets } = SetattrIn;
+    // With writeback mtime and ctime are of the guest's clock (FATTR_CTIME tells): so is what it calls now.
+    const clocked = (valid & FATTR.CTIME) === 0 ? valid : valid & ~(FATTR.ATIME_NOW | FATTR.MTIME_NOW);
     for (let i = 0; i < 2; i += 1) {
       const seconds = body + ((i === 0 ? offsets.atime : offsets.mtime) >> 2);
       const nanoseconds = from[body + ((i === 0 ? offsets.atimensec : offsets.mtimensec) >> 2)];
-      const now = (valid & (i === 0 ? FATTR.ATIME_NOW : FATTR.MTIME_NOW)) !== 0;
+      const now = (clocked & (i === 0 ? FATTR.ATIME_NOW : FATTR.MTIME_NOW)) !== 0;
       const set = (valid & (i === 0 ? FATTR.ATIME : FATTR.MTIME)) !== 0;
       // The values that mean 'now' and 'as it was' are the flags' to give, not the guest's numbers'.
       if (set && !now && nanoseconds >= 1e9) return -EINVAL;
