@@ -1,4 +1,4 @@
-import type { Report } from '../../conformance/index.ts';
+import { type Report, throughDriver } from '../../conformance/index.ts';
 import { GUEST_PROJECT, LabError, openScene, type OpenScene, progressTo, shellQuoted } from '../../lab/index.ts';
 import type { GuestOptions } from './guest.ts';
 
@@ -41,9 +41,10 @@ export async function runInGuest(options: GuestRun): Promise<GuestReports> {
   try {
     const reports = await runBoth(scene, options);
     await scene.close();
-    const name = ['share', `--cache ${options.cache ?? 'auto'}`, ...options.serveArgs].join(' ');
+    const { cache = 'auto', serveArgs } = options;
+    const report = throughDriver(reports.report, { cache, writeback: serveArgs.includes('--writeback') });
     return {
-      report: { ...reports.report, target: name },
+      report: { ...report, target: ['share', `--cache ${cache}`, ...serveArgs].join(' ') },
       yardstick: { ...reports.yardstick, target: DISK.fileSystem },
     };
   } finally {
