@@ -26,7 +26,7 @@ async function comes(vm: Vm, command: string, expected: string): Promise<void> {
 const READ = 'dd bs=100 count=1 <&3 2>/dev/null';
 
 /** Writes, says so, and keeps the file open until somebody has looked. */
-const HOLD = '{ exec 3>direct; printf now >&3; touch said; until [ -e seen ]; do :; done; }';
+const HOLD = 'exec 3>direct; printf now >&3; touch said; until [ -e seen ]; do :; done';
 
 const at = (vm: Vm, command: string): Promise<string> => vm.sh(`cd /mnt/share; ${command}`);
 
@@ -96,9 +96,11 @@ scenes('two guests and the host, --cache never', { guests: 2, cache: 'never' }, 
   });
 
   scene('what a guest writes the host has when the write returns', async ({ vms: [one], host }) => {
-    await at(one, `${HOLD} & until [ -e said ]; do :; done`);
+    const writing = at(one, HOLD);
+    await at(one, 'until [ -e said ]; do :; done');
     assert.equal(readFileSync(host.path('direct'), 'utf8'), 'now');
     writeFileSync(host.path('seen'), '');
+    await writing;
   });
 });
 
