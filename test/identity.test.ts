@@ -254,6 +254,34 @@ test('a whiteout belongs to the user who renames', { skip }, async (t) => {
   );
 });
 
+test('a truncation takes the set-group-id bit whoever created last, and of a file that the group cannot execute', {
+  skip,
+}, async (t) => {
+  const stage = await enter(t);
+  const { mount, path, nodeid } = stage;
+  const file = join(path, 'file');
+  writeFileSync(file, 'data');
+  chownSync(file, 2005, USER.gid);
+  const { nodeid: id } = mount.lookup(nodeid, 'file');
+  // Its thread is in the file's group from then on.
+  const fh = create(stage, 'other', { mode: 0o644 }, USER);
+  const { SIZE, KILL_SUIDGID } = flags.FATTR;
+  const { KILL_SUIDGID: killed } = flags.OPEN_IN;
+  const truncations = [
+    () => void mount.setattr(id, { valid: SIZE | KILL_SUIDGID, size: 1 }),
+    () => {
+      const fields = body(OpenIn, { flags: O_RDWR | O_TRUNC, openFlags: killed });
+      mount.guest.ask({ opcode: opcodes.OPEN.code, nodeid: id, body: fields });
+    },
+  ];
+  for (const truncate of truncations) {
+    chmodSync(file, 0o2666);
+    truncate();
+    assert.equal(modeOf(file), '666');
+  }
+  mount.release(fh);
+});
+
 test('set-id bits go and stay as the guest says of each change', { skip }, async (t) => {
   const stage = await enter(t);
   const { mount, path, nodeid } = stage;

@@ -143,18 +143,13 @@ export class Attributes {
     if (context.inodes.type(slot) !== S_IFREG >> 12) return -EINVAL;
     const handle = (valid & FATTR.FH) !== 0 ? context.pinHandle(request, SetattrIn.offsets.fh) : 0;
     const keep = (valid & FATTR.KILL_SUIDGID) === 0;
-    let result: number;
-    if (handle !== 0) {
-      context.privileges.beforeTruncation(context.handles.fd(handle), keep);
-      result = ftruncate(context.handles.fd(handle), lo, hi);
-      context.handles.unpin(handle);
-    } else {
-      const file = context.reopen(fd, O_RDWR);
-      if (file < 0) return file;
-      context.privileges.beforeTruncation(file, keep);
-      result = ftruncate(file, lo, hi);
-      close(file);
-    }
+    const file = handle === 0 ? context.reopen(fd, O_RDWR) : context.handles.fd(handle);
+    if (file < 0) return file;
+    context.privileges.beforeTruncation(file, keep);
+    const result = ftruncate(file, lo, hi);
+    if (result === 0) context.privileges.afterTruncation(file, keep);
+    if (handle === 0) close(file);
+    else context.handles.unpin(handle);
     return result;
   }
 

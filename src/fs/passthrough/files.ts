@@ -144,8 +144,10 @@ export class Files {
     const inodeFd = context.inodes.fd(slot);
     if (inodeFd < 0) return inodeFd;
     const truncates = (guestFlags & O_TRUNC) !== 0;
-    if (truncates) context.privileges.beforeTruncation(inodeFd, (openFlags & flags.OPEN_IN.KILL_SUIDGID) === 0);
+    const keep = (openFlags & flags.OPEN_IN.KILL_SUIDGID) === 0;
+    if (truncates) context.privileges.beforeTruncation(inodeFd, keep);
     const fd = openFile(context, inodeFd, this.#hostFlags(guestFlags), guestFlags);
+    if (truncates && fd >= 0) context.privileges.afterTruncation(fd, keep);
     return fd < 0 ? fd : this.#replyOpen(request, fd, slot, guestFlags, out);
   }
 

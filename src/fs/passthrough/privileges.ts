@@ -20,10 +20,15 @@ export class Privileges {
     this.dropCapability(fd);
   }
 
-  /** Before a file is truncated: left to the host's kernel, to which the guest's process is not in the file's group. */
+  /** Before a file is truncated: left to the host's kernel, which does it when nothing else is in the way. */
   beforeTruncation(fd: number, keep: boolean): void {
     this.#context.credentials.keepSetIds(keep);
     this.dropCapability(fd);
+  }
+
+  /** After a file was truncated: the host's kernel leaves a bit where this thread, of all, is in the file's group. */
+  afterTruncation(fd: number, keep: boolean): void {
+    if (!keep) this.dropSetGroupId(fd);
   }
 
   /**
