@@ -3,7 +3,8 @@
  *
  * Everything is in shared memory, for any number of workers: 13 words a slot, found by (mount, inode) through a linear
  * hash table that grows a bucket at a time, so that no request ever pays for a rehash. With the bucket (4 bytes) and a
- * session's lookup count (8 bytes) a known inode costs 64 bytes besides its descriptor.
+ * session's lookup count (8 bytes) a known inode costs 64 bytes besides its descriptor, and 8 more once a session has
+ * opened it (`Opened`).
  *
  * A slot lives while a session knows it or a request works on it (a pin). Descriptors are bounded: beyond `maxOpen` an
  * inode that no request works on gives its descriptor up for a file handle, where the host lets us reopen by handle.
