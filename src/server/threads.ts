@@ -6,7 +6,7 @@ import type { MappedRegion, RingSetup } from '../vhost/index.ts';
 import type { LogLevel } from './log.ts';
 import type { SharedPool } from './pool.ts';
 
-export type ThreadName = 'session-worker' | 'queue-worker' | 'pool-worker';
+export type ThreadName = 'session-worker' | 'queue-worker' | 'pool-worker' | 'lens-worker';
 
 /** The URL of a thread's module beside this one: TypeScript in a checkout, JavaScript when published. */
 export function threadUrl(name: ThreadName): URL {
@@ -54,6 +54,17 @@ export interface QueueData extends ServingData {
 
 export interface PoolData extends ServingData {
   readonly kind: 'pool';
+}
+
+/** The thread behind the lens (src/coherence/lens.ts), one for the process. */
+export interface LensData {
+  readonly kind: 'lens';
+  /** Of `mountLens`; the thread closes it. */
+  readonly deviceFd: number;
+  /** Readable when the thread is to end: after the last `openLens`, which would fail from then on. */
+  readonly stopFd: number;
+  /** One word: threads that run. */
+  readonly alive: SharedArrayBuffer;
 }
 
 /** From a session's threads to the main thread. */

@@ -40,6 +40,8 @@ export const STATX_CTIME = 0x80;
 export const STATX_BASIC_STATS = 0x7ff;
 export const STATX_ALL = 0xfff;
 export const STATX_MNT_ID = 0x1000;
+export const STATX_ATTR_IMMUTABLE = 0x10;
+export const STATX_ATTR_APPEND = 0x20;
 export const S_IFMT = 0o170000;
 export const S_IFLNK = 0o120000;
 export const S_IFREG = 0o100000;
@@ -67,6 +69,16 @@ export const MAP_PRIVATE = 2;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
 export const MFD_CLOEXEC = 1;
+
+// linux/mount.h
+export const FSOPEN_CLOEXEC = 1;
+export const FSCONFIG_SET_FLAG = 0;
+export const FSCONFIG_SET_STRING = 1;
+export const FSCONFIG_CMD_CREATE = 6;
+export const FSMOUNT_CLOEXEC = 1;
+export const MOUNT_ATTR_NOSUID = 0x2;
+export const MOUNT_ATTR_NODEV = 0x4;
+export const MOUNT_ATTR_NOEXEC = 0x8;
 
 // sys/eventfd.h, sys/epoll.h
 export const EFD_CLOEXEC = 0o2000000;
@@ -104,7 +116,10 @@ export const RLIMIT_NOFILE = 7;
 // linux/sched.h
 export const CLONE_FS = 0x200;
 
-// System call numbers that libc has no function for; this one is the same on x86-64 and arm64.
+// System call numbers that libc has no function for, at least not everywhere; these are the same on x86-64 and arm64.
+export const SYS_FSOPEN = 430n;
+export const SYS_FSCONFIG = 431n;
+export const SYS_FSMOUNT = 432n;
 export const SYS_OPENAT2 = 437n;
 /** libc's setgroups(3) changes all threads. */
 export const SYS_SETGROUPS = arm64 ? 159n : 116n;

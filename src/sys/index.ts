@@ -3,6 +3,7 @@ export * from './error.ts';
 export * from './events.ts';
 export { bind, bindWide, check, fastPath, lastError, viewMemory } from './ffi.ts';
 export * from './files.ts';
+export * from './fuse-device.ts';
 export * from './identity.ts';
 export * from './locks.ts';
 export * from './memory.ts';
