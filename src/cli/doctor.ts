@@ -1,5 +1,3 @@
-import { accessSync, constants } from 'node:fs';
-
 import type { Command } from 'commander';
 import colors from 'picocolors';
 
@@ -34,8 +32,8 @@ async function runDoctor(): Promise<void> {
   const findings = [findSystem(), findNode(), await findFastPath()];
   const canServe = findings.every(({ state }) => state !== 'bad');
   // What needs system calls can be asked only where there are some.
-  if (canServe) findings.push(...(await findRights()));
-  findings.push(findFuse(), ...guestFindings(await inspect()));
+  if (canServe) findings.push(...(await findRights()), await findLens());
+  findings.push(...guestFindings(await inspect()));
   for (const finding of findings) process.stdout.write(`${formatFinding(finding)}\n`);
   const serves = findings.every(({ state }) => state !== 'bad');
   process.stdout.write(serves ? "\n'virtiofs serve' can work here.\n" : "\n'virtiofs serve' cannot work here.\n");
@@ -114,21 +112,16 @@ export function descriptorFinding({ soft, hard }: { soft: number; hard: number }
   return { state: 'less', what: 'limits', found, advice };
 }
 
-function findFuse(): Finding {
-  try {
-    accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
-    return { state: 'good', what: '/dev/fuse', found: 'there (DAX for files of any size needs it)' };
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const advice =
-      code === 'ENOENT' ? 'modprobe fuse; in a container, pass the device.' : 'Run as a user who may open it.';
-    return {
-      state: 'less',
-      what: '/dev/fuse',
-      found: 'cannot be opened; only DAX for files of any size needs it',
-      advice,
-    };
-  }
+async function findLens(): Promise<Finding> {
+  const { lensRefusal } = await import('../coherence/index.ts');
+  return lensFinding(lensRefusal());
+}
+
+/** @param refusal of `lensRefusal`. */
+export function lensFinding(refusal: string | undefined): Finding {
+  if (refusal === undefined) return { state: 'good', what: 'DAX', found: 'can work for files of any size' };
+  const found = 'cannot work for files of any size';
+  return { state: 'less', what: 'DAX', found, advice: `${refusal[0].toUpperCase()}${refusal.slice(1)}.` };
 }
 
 /** What the machine has for `virtiofs vm`, which `serve` does not need. */

@@ -6,7 +6,7 @@ import { Command, CommanderError } from 'commander';
 
 import { type Inspection, LabError } from '../../lab/index.ts';
 import { UserError } from '../core/index.ts';
-import { capabilityFinding, descriptorFinding, formatFinding, guestFindings } from './doctor.ts';
+import { capabilityFinding, descriptorFinding, formatFinding, guestFindings, lensFinding } from './doctor.ts';
 import { directoryOf, parseMemory, withGuestErrors } from './guest.ts';
 import { registerVm, scriptOf } from './vm.ts';
 
@@ -70,6 +70,14 @@ test('the doctor says how to raise a limit that is low', () => {
   const { state, advice } = descriptorFinding({ soft: 1024, hard: 4096 });
   assert.equal(state, 'less');
   assert.match(advice ?? '', /ulimit -Hn/);
+});
+
+test('the doctor says whether DAX can work for files of any size, and if not, why', () => {
+  assert.equal(lensFinding(undefined).state, 'good');
+  const { state, found, advice } = lensFinding('there is no /dev/fuse: modprobe fuse');
+  assert.equal(state, 'less');
+  assert.match(found, /^cannot work/);
+  assert.equal(advice, 'There is no /dev/fuse: modprobe fuse.');
 });
 
 const BARE: Inspection = {
