@@ -281,9 +281,10 @@ export function serveLens(deviceFd: number, stopFd: number): void {
     const server = new LensServer(deviceFd);
     epoll.add(deviceFd, KEY_DEVICE);
     epoll.add(stopFd, KEY_STOP);
-    for (let goOn = true; goOn; ) {
+    for (;;) {
       const ready = epoll.wait(-1);
-      for (let i = 0; i < ready; i += 1) goOn = goOn && epoll.key(i) === KEY_DEVICE && server.serve();
+      for (let i = 0; i < ready; i += 1) if (epoll.key(i) === KEY_STOP) return;
+      if (ready > 0 && !server.serve()) return;
     }
   } finally {
     epoll.close();

@@ -87,8 +87,8 @@ let serial = 0;
 /**
  * Opens a lens over the file of `fd`: a descriptor (O_RDWR, O_CLOEXEC) that stays good without `fd`, or a negative
  * errno. EACCES: `fd` was not opened O_RDWR, or was with O_APPEND, or its file is append-only or immutable. EINVAL: no
- * regular file. EIO: the mount of the file has become read-only. ECONNABORTED, ENOTCONN: nobody serves the mount any
- * more. ELOOP: the file's file system is stacked too deep. Waits for `serveLens`, which must be another thread.
+ * regular file. ELOOP: it is on an overlay of overlays. EIO: the kernel could not open it again. ECONNABORTED or
+ * ENOTCONN: nobody serves the mount any more. Waits for `serveLens`, which must be in another thread.
  */
 export function openLens(mountFd: number, fd: number): number {
   // A name of its own each time: under one name the kernel would first find the lens before, for as long as a VMM
