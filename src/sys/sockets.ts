@@ -18,6 +18,7 @@ import { close } from './files.ts';
 import { Arena } from './memory.ts';
 
 const libcSocket = bind('socket', 3);
+const libcSocketpair = bind('socketpair', 4);
 const libcBind = bind('bind', 3);
 const libcListen = bind('listen', 2);
 const libcConnect = bind('connect', 3);
@@ -38,6 +39,7 @@ const addressAt = arena.reserve(112);
 const messageAt = arena.reserve(MSGHDR_BYTES);
 const iovecAt = arena.reserve(16);
 const controlAt = arena.reserve(CMSG_HEADER_BYTES + MAX_FDS * 4);
+const pairAt = arena.reserve(8);
 const dataAt = arena.reserve(4096);
 const DATA_BYTES = 4096;
 
@@ -55,6 +57,14 @@ function socketAddress(path: string): number {
 
 function unixSocket(): Fd {
   return SysError.check(check(libcSocket(I(AF_UNIX), I(SOCK_STREAM | SOCK_CLOEXEC), 0n)), 'socket', 'AF_UNIX') as Fd;
+}
+
+/** Two sockets that are connected with each other. Throws SysError. */
+export function socketPair(): [Fd, Fd] {
+  const type = SOCK_STREAM | SOCK_CLOEXEC;
+  const result = check(libcSocketpair(I(AF_UNIX), I(type), 0n, U(arena.address + pairAt)));
+  SysError.check(result, 'socketpair', 'AF_UNIX');
+  return [arena.view.getInt32(pairAt, true) as Fd, arena.view.getInt32(pairAt + 4, true) as Fd];
 }
 
 /** Binds and listens. EADDRINUSE when the path exists, whatever it is. Throws SysError. */

@@ -4,9 +4,12 @@
  */
 import type { Fd } from '../core/index.ts';
 import { close, setNonblocking, signalEventfd } from '../sys/index.ts';
+import { BackendChannel } from './backend-channel.ts';
 import type { Channel, Message } from './channel.ts';
 import { VhostError } from './error.ts';
-import { type MappedRegion, mapRegion, unmapRegion } from './mapped-memory.ts';
+import { MappedFiles } from './mapped-files.ts';
+import type { MappedRegion } from './mapped-memory.ts';
+import { MAX_MEMORY_SLOTS, MemoryRegions } from './memory-regions.ts';
 import {
   Config,
   Feature,
@@ -15,17 +18,13 @@ import {
   type FrontEndRequest,
   HEADER_NEED_REPLY,
   HEADER_REPLY,
-  MAX_TABLE_REGIONS,
-  MemoryRegion,
-  MemoryTable,
   ProtocolFeature,
-  SingleMemoryRegion,
   U64,
   VRING_NO_FD,
   VringAddr,
   VringState,
 } from './messages.ts';
-import { bigU64, readRegion, u64, vringState } from './payloads.ts';
+import { bigU64, shmemConfig, u64, vringState } from './payloads.ts';
 
 /** Where a ring is and how it is spoken to. Addresses are host addresses. */
 export interface RingSetup {
@@ -46,12 +45,19 @@ export interface VhostDevice {
   readonly queueCount: number;
   /** Served by GET_CONFIG; absent where the front-end has a configuration space of its own. */
   readonly config?: Uint8Array;
+  /** Sizes in bytes of its shared memory regions (windows), by shmid; absent: it has none. */
+  readonly sharedMemory?: readonly number[];
   /** The memory as it is from now on. No ring runs meanwhile; regions that are missing are unmapped afterwards. */
   setMemory(regions: readonly MappedRegion[]): void;
   /** Throws VhostError('RING') where the ring cannot work. */
   startQueue(index: number, ring: RingSetup): void;
   /** Returns when the queue works on nothing any more: its next available index. */
   stopQueue(index: number): number;
+  /**
+   * How to map files into `sharedMemory` from now on; undefined when that is over (the channel is closed right
+   * afterwards). Called only where the front-end has agreed to all that it takes.
+   */
+  setBackendChannel?(channel: BackendChannel | undefined): void;
   /** The guest has reset the device: its session is void. */
   reset(): void;
   /** A refused request or another remark for the user. */
@@ -79,12 +85,18 @@ const newVring = (enabled: boolean): Vring => ({
   running: false,
 });
 
-/** As virtiofsd: what a front-end can have besides its own slots. */
-const MAX_MEMORY_SLOTS = 509;
 const SHARE_HINT =
   'Is the guest memory shared? QEMU needs share=on: ' +
   '`-object memory-backend-memfd,id=mem,size=SIZE,share=on -numa node,memdev=mem`; libvirt' +
   '  <memoryBacking><access mode="shared"/></memoryBacking>.';
+
+/** Without one of them nothing can be mapped into a window, or nobody would know whether it was. */
+const BACKEND_CHANNEL_FEATURES = [
+  ProtocolFeature.REPLY_ACK,
+  ProtocolFeature.BACKEND_REQ,
+  ProtocolFeature.BACKEND_SEND_FD,
+  ProtocolFeature.SHMEM,
+];
 
 const bits = (...numbers: bigint[]): bigint => numbers.reduce((sum, each) => sum | (1n << each), 0n);
 
@@ -94,11 +106,14 @@ export class Backend {
   readonly #vrings: Vring[];
   readonly #offered: bigint;
   readonly #protocolOffered: bigint;
+  readonly #mappedFiles = new MappedFiles();
+  readonly #memory: MemoryRegions;
   #features = 0n;
   #protocolFeatures = 0n;
-  #regions: MappedRegion[] = [];
   #status = 0;
+  /** The front-end's descriptor for requests of ours, until a channel has it. */
   #requestFd: Fd | -1 = -1;
+  #backendChannel: BackendChannel | undefined;
   readonly #handlers: Record<FrontEndName, (message: Message) => Uint8Array | undefined>;
 
   constructor(channel: Channel, device: VhostDevice) {
@@ -113,8 +128,16 @@ export class Backend {
     const P = ProtocolFeature;
     this.#protocolOffered =
       bits(P.MQ, P.REPLY_ACK, P.BACKEND_REQ, P.BACKEND_SEND_FD, P.RESET_DEVICE, P.CONFIGURE_MEM_SLOTS, P.STATUS) |
-      (device.config === undefined ? 0n : bits(P.CONFIG));
+      (device.config === undefined ? 0n : bits(P.CONFIG)) |
+      (device.sharedMemory === undefined ? 0n : bits(P.SHMEM));
     this.#vrings = Array.from({ length: device.queueCount }, () => newVring(false));
+    const memoryUser = {
+      isRunning: () => this.#vrings.some(({ running }) => running),
+      stopAll: () => this.#stopAll(),
+      restart: (indices: readonly number[]) => this.#restart(indices),
+      setMemory: (regions: readonly MappedRegion[]) => device.setMemory(regions),
+    };
+    this.#memory = new MemoryRegions(memoryUser, this.#mappedFiles);
     this.#handlers = this.#makeHandlers();
   }
 
@@ -133,10 +156,10 @@ export class Backend {
   /** The connection is over: rings stop, memory is unmapped. */
   end(): void {
     this.#stopAll();
+    this.#closeBackendChannel();
     this.#device.reset();
     for (const vring of this.#vrings) closeVring(vring);
-    this.#replaceRegions([]);
-    if (this.#requestFd >= 0) close(this.#requestFd);
+    this.#memory.clear();
     this.#channel.close();
   }
 
@@ -156,7 +179,7 @@ export class Backend {
     } catch (error) {
       if (!(error instanceof VhostError) || error.code === 'CLOSED' || error.code === 'MALFORMED') throw error;
       failed = true;
-      this.#device.warn(error.message);
+      if (error.code !== 'WINDOW') this.#device.warn(error.message);
     }
     if (answer !== undefined) this.#channel.send(message.request, HEADER_REPLY, answer);
     else if (request?.replies) throw new VhostError('CLOSED', `${request.name} could not be answered`);
@@ -180,13 +203,14 @@ export class Backend {
       GET_PROTOCOL_FEATURES: () => bigU64(this.#protocolOffered),
       SET_PROTOCOL_FEATURES: (message) => {
         this.#protocolFeatures = message.payload.getBigUint64(0, true) & this.#protocolOffered;
+        this.#openBackendChannel();
         return undefined;
       },
       GET_QUEUE_NUM: () => u64(this.#device.queueCount),
       GET_MAX_MEM_SLOTS: () => u64(MAX_MEMORY_SLOTS),
-      SET_MEM_TABLE: (message) => this.#setMemoryTable(message),
-      ADD_MEM_REG: (message) => this.#addRegion(message),
-      REM_MEM_REG: (message) => this.#removeRegion(message),
+      SET_MEM_TABLE: (message) => this.#memory.set(message),
+      ADD_MEM_REG: (message) => this.#memory.add(message),
+      REM_MEM_REG: (message) => this.#memory.remove(message),
       SET_VRING_NUM: ({ payload }) => {
         this.#stoppedVring(payload, 'SET_VRING_NUM').size = VringState.num(payload, 0);
         return undefined;
@@ -208,8 +232,9 @@ export class Backend {
         return undefined;
       },
       SET_BACKEND_REQ_FD: (message) => {
-        if (this.#requestFd >= 0) close(this.#requestFd);
+        this.#closeBackendChannel();
         this.#requestFd = takeFd(message) ?? -1;
+        this.#openBackendChannel();
         return undefined;
       },
       GET_CONFIG: ({ payload }) => this.#getConfig(payload),
@@ -224,7 +249,26 @@ export class Backend {
         return undefined;
       },
       GET_STATUS: () => u64(this.#status),
+      GET_SHMEM_CONFIG: () => shmemConfig(this.#device.sharedMemory ?? []),
     };
+  }
+
+  #openBackendChannel(): void {
+    if (!BACKEND_CHANNEL_FEATURES.every((each) => this.#hasProtocol(each))) return;
+    if (this.#requestFd === -1) return;
+    this.#backendChannel = new BackendChannel(this.#requestFd, this.#mappedFiles);
+    this.#requestFd = -1;
+    this.#device.setBackendChannel?.(this.#backendChannel);
+  }
+
+  #closeBackendChannel(): void {
+    if (this.#requestFd >= 0) close(this.#requestFd);
+    this.#requestFd = -1;
+    if (this.#backendChannel === undefined) return;
+    const channel = this.#backendChannel;
+    this.#backendChannel = undefined;
+    this.#device.setBackendChannel?.(undefined);
+    channel.close();
   }
 
   #setFeatures(features: bigint): undefined {
@@ -240,68 +284,7 @@ export class Backend {
     return undefined;
   }
 
-  // Memory.
-
-  #setMemoryTable(message: Message): undefined {
-    const { payload, fds } = message;
-    const count = MemoryTable.nregions(payload, 0);
-    const needed = MemoryTable.bytes + count * MemoryRegion.bytes;
-    if (count > MAX_TABLE_REGIONS || payload.byteLength < needed || fds.length !== count) {
-      throw new VhostError('MALFORMED', `SET_MEM_TABLE: ${count} regions, ${fds.length} descriptors`);
-    }
-    const mapped: MappedRegion[] = [];
-    try {
-      for (let i = 0; i < count; i += 1) {
-        const request = readRegion(payload, MemoryTable.bytes + i * MemoryRegion.bytes);
-        mapped.push(mapRegion(request, fds.shift() as Fd));
-      }
-    } catch (error) {
-      for (const region of mapped) unmapRegion(region);
-      throw error;
-    }
-    this.#replaceRegions(mapped);
-    return undefined;
-  }
-
-  #addRegion(message: Message): undefined {
-    const fd = takeFd(message);
-    if (fd === undefined) throw new VhostError('MALFORMED', 'ADD_MEM_REG: no descriptor came along');
-    if (this.#regions.length >= MAX_MEMORY_SLOTS) {
-      close(fd);
-      throw new VhostError('MEMORY', `the VMM has more than ${MAX_MEMORY_SLOTS} memory regions`);
-    }
-    const region = mapRegion(readRegion(message.payload, SingleMemoryRegion.offsets.region), fd);
-    this.#replaceRegions([...this.#regions, region]);
-    return undefined;
-  }
-
-  #removeRegion(message: Message): undefined {
-    const wanted = readRegion(message.payload, SingleMemoryRegion.offsets.region);
-    const rest = this.#regions.filter((region) => region.guestAddress !== wanted.guestAddress);
-    if (rest.length === this.#regions.length) {
-      throw new VhostError('MEMORY', `REM_MEM_REG: no region at guest address 0x${wanted.guestAddress.toString(16)}`);
-    }
-    this.#replaceRegions(rest);
-    return undefined;
-  }
-
-  /** Rings that run are stopped for the change and go on where they were. */
-  #replaceRegions(regions: MappedRegion[]): void {
-    const gone = this.#regions.filter((region) => !regions.includes(region));
-    const added = regions.filter((region) => !this.#regions.includes(region));
-    const running = this.#stopAll();
-    try {
-      this.#device.setMemory(regions);
-    } catch (error) {
-      this.#device.setMemory(this.#regions);
-      for (const region of added) unmapRegion(region);
-      this.#restart(running);
-      throw new VhostError('MEMORY', (error as Error).message);
-    }
-    this.#regions = regions;
-    for (const region of gone) unmapRegion(region);
-    this.#restart(running);
-  }
+  // Rings.
 
   #restart(indices: readonly number[]): void {
     for (const index of indices) {
@@ -314,8 +297,6 @@ export class Backend {
       }
     }
   }
-
-  // Rings.
 
   #index(index: number): number {
     if (index < this.#vrings.length) return index;
@@ -421,11 +402,9 @@ export class Backend {
   }
 
   #toHost(userAddress: number, index: number): number {
-    for (const region of this.#regions) {
-      const offset = userAddress - region.userAddress;
-      if (offset >= 0 && offset < region.sizeBytes) return region.hostAddress + offset;
-    }
-    const where = `0x${userAddress.toString(16)}, where none of the ${this.#regions.length} regions of guest memory is`;
+    const address = this.#memory.hostAddress(userAddress);
+    if (address !== undefined) return address;
+    const where = `0x${userAddress.toString(16)}, where none of the ${this.#memory.count} regions of guest memory is`;
     throw new VhostError('RING', `queue ${index} has its ring at ${where}. ${SHARE_HINT}`);
   }
 

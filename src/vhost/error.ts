@@ -1,7 +1,9 @@
+/** Requests that are refused; WINDOW in silence, because the front-end is not wrong there. */
+type Refusal = 'UNSUPPORTED' | 'MEMORY' | 'RING' | 'WINDOW';
 /** What can be wrong with a front-end. */
-export type VhostErrorCode = 'CLOSED' | 'MALFORMED' | 'UNSUPPORTED' | 'MEMORY' | 'RING' | 'SOCKET';
+export type VhostErrorCode = 'CLOSED' | 'MALFORMED' | 'SOCKET' | Refusal;
 
-/** A vhost-user connection that cannot go on, or (MEMORY, RING, UNSUPPORTED) one request of it that is refused. */
+/** A vhost-user connection that cannot go on, or (any `Refusal`) one request of it that is refused. */
 export class VhostError extends Error {
   override readonly name = 'VhostError';
   readonly code: VhostErrorCode;

@@ -4,8 +4,9 @@
  */
 import { assert, type Fd } from '../core/index.ts';
 import { GuestMemory } from '../memory/index.ts';
-import { close, connectUnix, eventfd, mapShared, memfd, munmap, viewMemory } from '../sys/index.ts';
+import { close, connectUnix, eventfd, mapShared, memfd, munmap, socketPair, viewMemory } from '../sys/index.ts';
 import type { DriverQueue } from '../virtio/index.ts';
+import { BackendRequests } from './backend-requests.ts';
 import { Channel } from './channel.ts';
 import { VhostError } from './error.ts';
 import {
@@ -14,7 +15,9 @@ import {
   Feature,
   type FrontEndName,
   HEADER_NEED_REPLY,
+  MAX_SHMEM_REGIONS,
   ProtocolFeature,
+  ShmemConfig,
   U64,
   VringAddr,
   VringState,
@@ -32,9 +35,12 @@ const FEATURES =
 const PROTOCOL_FEATURES =
   bit(ProtocolFeature.MQ) |
   bit(ProtocolFeature.REPLY_ACK) |
+  bit(ProtocolFeature.BACKEND_REQ) |
   bit(ProtocolFeature.CONFIG) |
+  bit(ProtocolFeature.BACKEND_SEND_FD) |
   bit(ProtocolFeature.RESET_DEVICE) |
-  bit(ProtocolFeature.CONFIGURE_MEM_SLOTS);
+  bit(ProtocolFeature.CONFIGURE_MEM_SLOTS) |
+  bit(ProtocolFeature.SHMEM);
 
 export interface FrontEndQueue {
   readonly kickFd: Fd;
@@ -94,6 +100,29 @@ export class FrontEnd {
     Config.set.size(payload, 0, size);
     const answer = this.#ask('GET_CONFIG', new Uint8Array(payload.buffer));
     return new Uint8Array(answer.buffer, Config.bytes);
+  }
+
+  /** Sizes in bytes of the device's shared memory regions, by shmid; none where the back-end does not offer them. */
+  sharedMemory(): number[] {
+    if ((this.#protocolFeatures & bit(ProtocolFeature.SHMEM)) === 0n) return [];
+    const answer = this.#ask('GET_SHMEM_CONFIG');
+    const sizeAt = (shmid: number): number => U64.value(answer, ShmemConfig.offsets.memorySizes + shmid * U64.bytes);
+    const sizes = Array.from({ length: MAX_SHMEM_REGIONS }, (_, shmid) => sizeAt(shmid));
+    return sizes.slice(0, sizes.findLastIndex((size) => size > 0) + 1);
+  }
+
+  /** Opens the channel for what the back-end asks. The caller closes it. */
+  openBackendChannel(): BackendRequests {
+    const [ours, theirs] = socketPair();
+    try {
+      this.#acknowledged('SET_BACKEND_REQ_FD', new Uint8Array(0), [theirs]);
+    } catch (error) {
+      close(ours);
+      throw error;
+    } finally {
+      close(theirs);
+    }
+    return new BackendRequests(ours);
   }
 
   /** Makes guest memory and shares it. Throws VhostError('MEMORY') when the back-end refuses it. */

@@ -82,7 +82,14 @@ export const ProtocolFeature = {
   RESET_DEVICE: 13n,
   CONFIGURE_MEM_SLOTS: 15n,
   STATUS: 16n,
+  SHMEM: 22n,
 } as const;
+
+/** Requests of the back-end, by number: on the channel that SET_BACKEND_REQ_FD opens. */
+export const BackendRequest = { SHMEM_MAP: 9, SHMEM_UNMAP: 10 } as const;
+/** Of SHMEM_MAP: the guest may write. */
+export const SHMEM_RW = 1;
+export const MAX_SHMEM_REGIONS = 256;
 
 /** One front-end request: its number and what comes with it. */
 export interface FrontEndRequest<Name extends string = string> {
@@ -140,6 +147,7 @@ export const FRONT_END = [
   request(38, 'REM_MEM_REG', { bytes: SingleMemoryRegion.bytes, fds: 1 }),
   request(39, 'SET_STATUS', { bytes: U64.bytes }),
   request(40, 'GET_STATUS', { replies: true }),
+  request(44, 'GET_SHMEM_CONFIG', { replies: true }),
 ] as const;
 
 export type FrontEndName = (typeof FRONT_END)[number]['name'];

@@ -1,6 +1,7 @@
 /** Payloads that both ends write and read. */
+import { assert } from '../core/index.ts';
 import type { RegionRequest } from './mapped-memory.ts';
-import { MemoryRegion, SingleMemoryRegion, VringState } from './messages.ts';
+import { MAX_SHMEM_REGIONS, MemoryRegion, ShmemConfig, SingleMemoryRegion, VringState } from './messages.ts';
 
 export function bigU64(value: bigint): Uint8Array {
   const view = new DataView(new ArrayBuffer(8));
@@ -38,4 +39,15 @@ export function readRegion(payload: DataView, at: number): RegionRequest {
     userAddress: MemoryRegion.userspaceAddr(payload, at),
     mmapOffset: MemoryRegion.mmapOffset(payload, at),
   };
+}
+
+/** The answer to GET_SHMEM_CONFIG: bytes by shmid. */
+export function shmemConfig(sizes: readonly number[]): Uint8Array {
+  assert(sizes.length <= MAX_SHMEM_REGIONS, 'more windows than vhost-user has');
+  const view = new DataView(new ArrayBuffer(ShmemConfig.bytes));
+  ShmemConfig.set.nregions(view, 0, sizes.filter((size) => size > 0).length);
+  for (const [shmid, size] of sizes.entries()) {
+    view.setBigUint64(ShmemConfig.offsets.memorySizes + shmid * 8, BigInt(size), true);
+  }
+  return new Uint8Array(view.buffer);
 }

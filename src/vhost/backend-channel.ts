@@ -1,0 +1,222 @@
+/**
+ * What the back-end asks of the front-end: to map files into a window of the guest, and to unmap them. Requests are
+ * pipelined, answers come in the same order, and nothing here ever waits: whoever has a channel keeps its descriptor in
+ * an epoll set and calls `receive()` when it is readable.
+ */
+import { assert, EAGAIN, ETOOMANYREFS, type Fd, PAGE_BYTES } from '../core/index.ts';
+import {
+  close,
+  fileIdentity,
+  O_ACCMODE,
+  O_PATH,
+  O_RDWR,
+  receiveMessage,
+  sendMessage,
+  setNonblocking,
+  shutdown,
+  statusFlags,
+} from '../sys/index.ts';
+import type { MappedFiles } from './mapped-files.ts';
+import {
+  BackendRequest,
+  HEADER_NEED_REPLY,
+  HEADER_REPLY,
+  HEADER_VERSION,
+  MAX_SHMEM_REGIONS,
+  Mmap,
+  SHMEM_RW,
+  U64,
+  VhostHeader,
+} from './messages.ts';
+
+/** Hears whether the front-end has done it; once, and from `receive`, `map`, `unmap` or `close`. */
+export type Done = (ok: boolean) => void;
+
+/** Of what waits for an answer at once: QEMU serves them one by one. */
+const MAX_IN_FLIGHT = 32;
+const REPLY_BYTES = VhostHeader.bytes + U64.bytes;
+
+interface Request {
+  readonly code: number;
+  readonly message: Uint8Array;
+  readonly fds: readonly number[];
+  /** The range that it is about. */
+  readonly range: string;
+  /** Of SHMEM_MAP: what is mapped. */
+  readonly fileKey: string | undefined;
+  readonly done: Done;
+}
+
+export class BackendChannel {
+  readonly fd: Fd;
+  readonly #files: MappedFiles;
+  /** In their order; the first `#inFlight` of them have been sent. */
+  readonly #requests: Request[] = [];
+  #inFlight = 0;
+  /** What is mapped, by range: the file's key. What a reset of the guest unmapped stays until the range is reused. */
+  readonly #mapped = new Map<string, string>();
+  readonly #reply = new DataView(new ArrayBuffer(REPLY_BYTES));
+  #replyBytes = 0;
+  #broken = false;
+  #closed = false;
+
+  /** `fd` is the channel's from now on. */
+  constructor(fd: Fd, files: MappedFiles) {
+    this.fd = fd;
+    this.#files = files;
+    setNonblocking(fd);
+  }
+
+  /** How many requests have no answer yet. */
+  get pending(): number {
+    return this.#requests.length;
+  }
+
+  /**
+   * Asks for `length` bytes of a file, from `fdOffset` on, at `shmOffset` of a window. All three are multiples of 4096,
+   * and the range overlaps nothing that is mapped there. `fd` must be open for reading and writing (QEMU maps both,
+   * whatever we say), and stay open until `done`; QEMU refuses a range whose end is beyond the file's, in whole pages,
+   * and makes an empty file larger.
+   */
+  map(shmid: number, fd: number, fdOffset: number, shmOffset: number, length: number, done: Done): void {
+    checkRange(shmid, shmOffset, length);
+    assert(isPageMultiple(fdOffset), `SHMEM_MAP: ${fdOffset} is no offset of a page in a file`);
+    const flags = statusFlags(fd);
+    // QEMU would close the channel for good over an O_PATH descriptor.
+    const usable = flags >= 0 && (flags & O_PATH) === 0 && (flags & O_ACCMODE) === O_RDWR;
+    assert(usable, `SHMEM_MAP: descriptor ${fd} is not open for reading and writing`);
+    const fileKey = fileIdentity(fd).key;
+    if (!this.#broken) this.#files.add(fileKey);
+    const message = mmapMessage(BackendRequest.SHMEM_MAP, shmid, fdOffset, shmOffset, length);
+    const range = rangeKey(shmid, shmOffset);
+    this.#ask({ code: BackendRequest.SHMEM_MAP, message, fds: [fd], range, fileKey, done });
+  }
+
+  /** Asks for the end of a mapping: exactly one that was asked for by `map`. */
+  unmap(shmid: number, shmOffset: number, length: number, done: Done): void {
+    checkRange(shmid, shmOffset, length);
+    const message = mmapMessage(BackendRequest.SHMEM_UNMAP, shmid, 0, shmOffset, length);
+    const range = rangeKey(shmid, shmOffset);
+    this.#ask({ code: BackendRequest.SHMEM_UNMAP, message, fds: [], range, fileKey: undefined, done });
+  }
+
+  #ask(request: Request): void {
+    if (this.#broken) {
+      request.done(false);
+      return;
+    }
+    this.#requests.push(request);
+    this.#send();
+  }
+
+  /** Sends what may be sent now. */
+  #send(): void {
+    while (!this.#broken && this.#inFlight < this.#requests.length && this.#inFlight < MAX_IN_FLIGHT) {
+      const { message, fds } = this.#requests[this.#inFlight];
+      // A message this small goes into the socket whole or not at all.
+      const result = sendMessage(this.fd, message, fds);
+      // Room comes with the answers, also for descriptors (ETOOMANYREFS: so many are under way already).
+      if (result === -EAGAIN || (result === -ETOOMANYREFS && this.#inFlight > 0)) return;
+      if (result < 0) this.#fail();
+      else this.#inFlight += 1;
+    }
+  }
+
+  /**
+   * Takes the answers that are there. False when the channel is over: the front-end closed it, or what it said makes no
+   * sense. Then everything that was pending has heard false, and so does whatever comes; take the descriptor out of the
+   * epoll set and call `close()`.
+   */
+  receive(): boolean {
+    while (!this.#broken) {
+      const fds: Fd[] = [];
+      const target = new Uint8Array(this.#reply.buffer);
+      const got = receiveMessage(this.fd, target, this.#replyBytes, REPLY_BYTES - this.#replyBytes, fds);
+      for (const fd of fds) close(fd);
+      if (got === -EAGAIN) break;
+      if (got <= 0 || fds.length > 0) {
+        this.#fail();
+        break;
+      }
+      this.#replyBytes += got;
+      if (this.#replyBytes >= VhostHeader.bytes && !this.#isExpected()) {
+        this.#fail();
+        break;
+      }
+      if (this.#replyBytes === REPLY_BYTES) this.#settle();
+    }
+    this.#send();
+    return !this.#broken;
+  }
+
+  /** Whether the header that has come is that of the answer to the oldest request. */
+  #isExpected(): boolean {
+    return (
+      this.#inFlight > 0 &&
+      VhostHeader.request(this.#reply, 0) === this.#requests[0].code &&
+      (VhostHeader.flags(this.#reply, 0) & ~HEADER_NEED_REPLY) === (HEADER_VERSION | HEADER_REPLY) &&
+      VhostHeader.size(this.#reply, 0) === U64.bytes
+    );
+  }
+
+  #settle(): void {
+    const ok = U64.value(this.#reply, VhostHeader.bytes) === 0;
+    this.#replyBytes = 0;
+    this.#inFlight -= 1;
+    const { range, fileKey, done } = this.#requests.shift() as Request;
+    if (fileKey !== undefined && !ok) {
+      this.#files.remove(fileKey);
+    } else {
+      // Unmapped, or not mapped any more since the guest was reset, or mapped anew.
+      const before = this.#mapped.get(range);
+      if (before !== undefined) this.#files.remove(before);
+      if (fileKey === undefined) this.#mapped.delete(range);
+      else this.#mapped.set(range, fileKey);
+    }
+    done(ok);
+  }
+
+  /** The channel is of no use any more. Its descriptor stays, readable, until the owner has let go of it. */
+  #fail(): void {
+    this.#broken = true;
+    shutdown(this.fd);
+    this.#inFlight = 0;
+    for (const { done } of this.#requests.splice(0)) done(false);
+  }
+
+  /** Gives the channel up: what is pending hears false. What is mapped stays mapped. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#fail();
+    close(this.fd);
+  }
+}
+
+const isPageMultiple = (value: number): boolean =>
+  Number.isSafeInteger(value) && value >= 0 && value % PAGE_BYTES === 0;
+
+/** QEMU takes ranges that are not made of pages, to no good. */
+function checkRange(shmid: number, shmOffset: number, length: number): void {
+  assert(Number.isInteger(shmid) && shmid >= 0 && shmid < MAX_SHMEM_REGIONS, `there is no window ${shmid}`);
+  assert(
+    isPageMultiple(shmOffset) && isPageMultiple(length) && length > 0,
+    `${length} bytes at ${shmOffset} of window ${shmid} are no pages`,
+  );
+}
+
+const rangeKey = (shmid: number, shmOffset: number): string => `${shmid}:${shmOffset}`;
+
+function mmapMessage(code: number, shmid: number, fdOffset: number, shmOffset: number, length: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(VhostHeader.bytes + Mmap.bytes));
+  VhostHeader.set.request(view, 0, code);
+  VhostHeader.set.flags(view, 0, HEADER_VERSION | HEADER_NEED_REPLY);
+  VhostHeader.set.size(view, 0, Mmap.bytes);
+  const at = VhostHeader.bytes;
+  Mmap.set.shmid(view, at, shmid);
+  Mmap.set.fdOffset(view, at, fdOffset);
+  Mmap.set.shmOffset(view, at, shmOffset);
+  Mmap.set.len(view, at, length);
+  Mmap.set.flags(view, at, code === BackendRequest.SHMEM_MAP ? SHMEM_RW : 0);
+  return new Uint8Array(view.buffer);
+}

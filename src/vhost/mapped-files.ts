@@ -1,0 +1,24 @@
+/** The size that a lens has: a descriptor over a file's page cache whose end is beyond all that a guest may ask for. */
+export const LENS_BYTES = 2 ** 62;
+
+/**
+ * Files that the front-end was asked to map into a window, by their identity (`fileIdentity`). They are kept for the
+ * connection, not for the backend channel: what is mapped stays mapped when the channel goes.
+ */
+export class MappedFiles {
+  readonly #counts = new Map<string, number>();
+
+  has(key: string): boolean {
+    return this.#counts.has(key);
+  }
+
+  add(key: string): void {
+    this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
+  }
+
+  remove(key: string): void {
+    const count = this.#counts.get(key) ?? 0;
+    if (count > 1) this.#counts.set(key, count - 1);
+    else this.#counts.delete(key);
+  }
+}

@@ -1,0 +1,35 @@
+/** A back-end with a window, in a thread of its own: it asks for one range as soon as it may, and tells the answer. */
+import { parentPort, workerData } from 'node:worker_threads';
+
+import type { Fd } from '../src/core/index.ts';
+import { accept, memfd, waitReadable } from '../src/sys/index.ts';
+import { Backend, type BackendChannel, Channel, type VhostDevice } from '../src/vhost/index.ts';
+
+const MIB = 1024 * 1024;
+const LIMIT_MS = 10_000;
+
+class Device implements VhostDevice {
+  readonly queueCount = 1;
+  readonly sharedMemory = [0, 4 * MIB];
+  channel: BackendChannel | undefined;
+
+  setMemory(): void {}
+  startQueue(): void {}
+  stopQueue(): number {
+    return 0;
+  }
+  reset(): void {}
+  warn(): void {}
+
+  setBackendChannel(channel: BackendChannel | undefined): void {
+    this.channel = channel;
+    channel?.map(1, memfd('file', 8 * MIB), 4096, 2 * MIB, 2 * MIB, (ok) => parentPort?.postMessage(ok));
+  }
+}
+
+const { listening } = workerData as { listening: number };
+const device = new Device();
+const backend = new Backend(new Channel(accept(listening) as Fd), device);
+while (device.channel === undefined) backend.serveMessage();
+while (device.channel.pending > 0 && waitReadable(device.channel.fd, LIMIT_MS)) device.channel.receive();
+backend.end();
