@@ -18,6 +18,8 @@ import { compareVersions, upstreamVersion } from './versions.ts';
 
 /** The oldest QEMU that the daemon is tested with. */
 export const OLDEST_QEMU = '7.2';
+/** The oldest QEMU in which a share can have a DAX window. */
+export const OLDEST_DAX_QEMU = '11.1';
 const DEFAULT_QEMU: QemuVersion = '11.1';
 /** The smaller of the two downloads, and the stricter kernel. */
 const DEFAULT_KERNEL: KernelVersion = '7.3';
@@ -39,6 +41,12 @@ export interface Kernel {
   readonly origin: string;
 }
 
+/** How a QEMU is found. */
+export interface FindQemuOptions extends FetchOptions {
+  /** True: one with a device for DAX. */
+  readonly dax?: boolean;
+}
+
 /** The file of a program in PATH, or undefined. */
 export function which(program: string, path = process.env.PATH ?? ''): string | undefined {
   for (const folder of path.split(delimiter)) {
@@ -54,13 +62,13 @@ export function which(program: string, path = process.env.PATH ?? ''): string | 
 }
 
 /** The QEMU that is installed on this machine and new enough, or why there is none. */
-export async function hostQemu(): Promise<Qemu | { readonly why: string }> {
+export async function hostQemu(oldest = OLDEST_QEMU): Promise<Qemu | { readonly why: string }> {
   // RHEL's is called qemu-kvm and lies beside the path.
   const found = which('qemu-system-x86_64') ?? (process.arch === 'x64' ? which('qemu-kvm', '/usr/libexec') : undefined);
   if (found === undefined) return { why: 'qemu-system-x86_64 is not installed' };
   const version = await qemuVersion([found]);
   if (version === undefined) return { why: `${found} does not start` };
-  if (compareVersions(version, OLDEST_QEMU) < 0) return { why: `${found} is ${version}, older than ${OLDEST_QEMU}` };
+  if (compareVersions(version, oldest) < 0) return { why: `${found} is ${version}, older than ${oldest}` };
   const device = await exec(found, ['-device', 'vhost-user-fs-pci,help'], { timeoutMs: 20_000 });
   if (device.code !== 0) return { why: `${found} has no vhost-user-fs-pci device` };
   return { command: [found], version, origin: 'this machine' };
@@ -73,14 +81,24 @@ export async function hostQemu(): Promise<Qemu | { readonly why: string }> {
  * @param wanted a version of QEMU_VERSIONS, a path, or undefined for any.
  * @throws LabError with what to install and which variables to set.
  */
-export async function findQemu(wanted: string | undefined, options: FetchOptions = {}): Promise<Qemu> {
+export async function findQemu(wanted: string | undefined, options: FindQemuOptions = {}): Promise<Qemu> {
+  const found = await anyQemu(wanted, options);
+  if (options.dax === true && compareVersions(found.version, OLDEST_DAX_QEMU) < 0) {
+    const what = `the one that is wanted (${wanted ?? found.origin}) is ${found.version}`;
+    throw new LabError('VERSION', `DAX takes QEMU ${OLDEST_DAX_QEMU} or newer, and ${what}`);
+  }
+  return found;
+}
+
+async function anyQemu(wanted: string | undefined, options: FindQemuOptions): Promise<Qemu> {
   const given = wanted?.includes('/') ? wanted : wanted === undefined ? process.env.VIRTIOFS_QEMU : undefined;
   if (given) {
     const version = await qemuVersion([given]);
     if (version === undefined) throw new LabError('NO_QEMU', `${given} is not a QEMU that starts here`);
     return { command: [given], version, origin: wanted === undefined ? 'VIRTIOFS_QEMU' : 'given' };
   }
-  const host = wanted === undefined ? await hostQemu() : { why: `version ${wanted} is wanted` };
+  const oldest = options.dax === true ? OLDEST_DAX_QEMU : OLDEST_QEMU;
+  const host = wanted === undefined ? await hostQemu(oldest) : { why: `version ${wanted} is wanted` };
   if ('command' in host) return host;
   const version = wanted ?? DEFAULT_QEMU;
   if (!isOneOf(QEMU_VERSIONS, version)) throw unknownVersion('QEMU', version, QEMU_VERSIONS);

@@ -38,6 +38,12 @@ test('a share is a device with its queues, and a comma in its path does not end 
   assert.ok(valuesOf(args, '-device').includes(device));
 });
 
+test('a share with DAX is a device of any kind, with all its queues', () => {
+  const shares = [{ socketPath: '/s', tag: 't', queues: 4, dax: true }];
+  const device = 'vhost-user-test-device-pci,virtio-id=26,num_vqs=5,vq_size=1024,config_size=44,chardev=fs0';
+  assert.ok(valuesOf(machineArguments({ ...MACHINE, shares }), '-device').includes(device));
+});
+
 test('a share may bring a device of its own', () => {
   const shares = [{ socketPath: '/s', tag: 't', device: (chardev: string) => `other-device,chardev=${chardev}` }];
   assert.ok(valuesOf(machineArguments({ ...MACHINE, shares }), '-device').includes('other-device,chardev=fs0'));

@@ -17,6 +17,11 @@ export interface Share {
   readonly mountPoint?: string;
   /** For `mount -o`. */
   readonly mountOptions?: string;
+  /**
+   * True: the device can have a window for DAX (QEMU 11.1). Its tag, and how many queues the guest uses, come from the
+   * daemon's configuration space then; `tag` must be the same.
+   */
+  readonly dax?: boolean;
   /** Another device than vhost-user-fs-pci: gets the id of the character device, gives the argument of -device. */
   readonly device?: (chardev: string) => string;
 }
@@ -67,11 +72,20 @@ function laneArguments(lane: number, inputPath: string): string[] {
   ];
 }
 
+/**
+ * vhost-user-fs-pci has no window: QEMU's device for a vhost-user back-end of any kind has what the back-end asks for.
+ * 26 is VIRTIO_ID_FS, 44 the size of struct virtio_fs_config.
+ */
+function daxDevice(queues: number, queueSize: number): string {
+  return `vhost-user-test-device-pci,virtio-id=26,num_vqs=${1 + queues},vq_size=${queueSize},config_size=44`;
+}
+
 function shareArguments(share: Share, index: number): string[] {
   const chardev = `fs${index}`;
   const { queues = 1, queueSize = 1024, tag } = share;
   const standard = `vhost-user-fs-pci,tag=${quoted(tag)},num-request-queues=${queues},queue-size=${queueSize}`;
-  const device = share.device?.(chardev) ?? `${standard},chardev=${chardev}`;
+  const ours = share.dax === true ? daxDevice(queues, queueSize) : standard;
+  const device = share.device?.(chardev) ?? `${ours},chardev=${chardev}`;
   return ['-chardev', `socket,id=${chardev},path=${quoted(share.socketPath)}`, '-device', device];
 }
 

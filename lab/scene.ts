@@ -15,6 +15,10 @@ export interface SceneOptions extends Omit<BootOptions, 'shares' | 'rootTag'> {
   /** Request queues of each guest, default 1. */
   readonly queues?: number;
   readonly queueSize?: number;
+  /** True: guests have the device that can have a window for DAX. */
+  readonly dax?: boolean;
+  /** Size of that window, such as `512M`; implies `dax`. */
+  readonly daxWindow?: string;
   /** The daemon's --cache, default auto. */
   readonly cache?: string;
   /** For `mount -o`. */
@@ -78,11 +82,21 @@ function hostHalf(folder: string): Host {
   };
 }
 
+const hasDax = ({ dax, daxWindow }: SceneOptions): boolean => dax === true || daxWindow !== undefined;
+
+/** What the daemon must be told for DAX: its device has no name of its own. */
+function daxArguments(options: SceneOptions): string[] {
+  const { daxWindow } = options;
+  if (!hasDax(options)) return [];
+  return ['--tag', TAG, ...(daxWindow === undefined ? [] : ['--dax-window', daxWindow])];
+}
+
 /** Boots one more guest for a socket of a scene's daemon; the scene does not end it. */
 export function bootGuest(options: SceneOptions, socketPath: string): Promise<Vm> {
   const { root = false, mount = true, queues, queueSize, mountOptions } = options;
   const mountPoint = mount && !root ? MOUNT_POINT : undefined;
-  const shares = [{ socketPath, tag: TAG, queues, queueSize, mountPoint, mountOptions }];
+  const dax = hasDax(options);
+  const shares = [{ socketPath, tag: TAG, queues, queueSize, dax, mountPoint, mountOptions }];
   return boot({ ...options, shares, rootTag: root ? TAG : undefined });
 }
 
@@ -119,7 +133,8 @@ export async function openScene(options: SceneOptions = {}): Promise<OpenScene> 
     await options.prepare?.(shared);
     const socketPaths = Array.from({ length: options.guests ?? 1 }, (_, number) => join(folder, `fs${number}`));
     const { cache, daemonArgs, daemonCommand } = options;
-    daemon = await startDaemon({ sharedDir: shared, socketPaths, cache, args: daemonArgs, command: daemonCommand });
+    const args = [...daxArguments(options), ...(daemonArgs ?? [])];
+    daemon = await startDaemon({ sharedDir: shared, socketPaths, cache, args, command: daemonCommand });
     const booting = await Promise.allSettled(socketPaths.map((path) => bootGuest(options, path)));
     for (const booted of booting) if (booted.status === 'fulfilled') vms.push(booted.value);
     const failed = booting.find((booted) => booted.status === 'rejected');

@@ -344,7 +344,8 @@ interface Plan {
 
 async function makePlan(options: BootOptions, folder: string): Promise<Plan> {
   const fetching = { progress: options.progress ?? silent };
-  const qemu = await findQemu(options.qemu, fetching);
+  const dax = options.shares?.some((share) => share.dax) ?? false;
+  const qemu = await findQemu(options.qemu, { ...fetching, dax });
   const kernel = await findKernel(options.kernel, fetching);
   const accel = options.accel ?? (await chooseAccelerator(qemu, kernel)).kind;
   const lanes = options.lanes ?? DEFAULT_LANES;
