@@ -7,7 +7,7 @@ import { Command, CommanderError } from 'commander';
 import { type Inspection, LabError } from '../../lab/index.ts';
 import { UserError } from '../core/index.ts';
 import { capabilityFinding, descriptorFinding, formatFinding, guestFindings, lensFinding } from './doctor.ts';
-import { directoryOf, parseMemory, withGuestErrors } from './guest.ts';
+import { daemonArguments, directoryOf, parseMemory, withGuestErrors } from './guest.ts';
 import { registerVm, scriptOf } from './vm.ts';
 
 /** What commander says to arguments of `virtiofs vm` that it does not take. */
@@ -31,6 +31,13 @@ test('arguments that cannot be are refused with what can', async () => {
   assert.match(await complaint('/', '--queues', '0'), /--queues <n>' argument '0' is invalid.*from 1 on/);
   assert.match(await complaint('/', '--cache', 'maybe'), /Allowed choices are .*auto/);
   assert.match(await complaint(), /missing required argument 'dir'/);
+});
+
+test('a guest with DAX has a daemon with a window, which tells it the tag', () => {
+  assert.deepEqual(daemonArguments({}), []);
+  assert.deepEqual(daemonArguments({ dax: false, readonly: true }), ['--readonly']);
+  assert.deepEqual(daemonArguments({ dax: true }), ['--tag', 'share', '--dax-window', '512M']);
+  assert.deepEqual(daemonArguments({ daxWindow: '64M' }), ['--tag', 'share', '--dax-window', '64M']);
 });
 
 test('a directory that is none is refused by its name', () => {

@@ -28,6 +28,8 @@ export interface GuestOptions {
   readonly kernel?: string;
   readonly qemu?: string;
   readonly queues?: number;
+  readonly dax?: boolean;
+  readonly daxWindow?: string;
 }
 
 /** A guest with a directory, and the daemon between them. */
@@ -44,6 +46,9 @@ export const EXIT_NO_GUEST = 125;
 const WRONG_USE = new Set(['VERSION', 'SUITE']);
 const EXIT_UNREAD = 141;
 const MOUNT_POINT = '/mnt/share';
+const TAG = 'share';
+/** As large as it can be: QEMU ends at 513 pieces of memory, and each 2 MiB of the window are one. */
+const DAX_WINDOW = '512M';
 const DAEMON_END_MS = 5_000;
 
 /** Parses a number of at least 1 for commander. */
@@ -91,6 +96,21 @@ export async function withGuestErrors<T>(body: () => Promise<T>): Promise<T> {
   }
 }
 
+/** The size of the guest's DAX window, as on the command line; undefined for none. */
+function daxWindowOf({ dax, daxWindow }: GuestOptions): string | undefined {
+  return daxWindow ?? (dax === true ? DAX_WINDOW : undefined);
+}
+
+/** What a guest's options say to its daemon. */
+export function daemonArguments(options: GuestOptions): string[] {
+  const window = daxWindowOf(options);
+  return [
+    ...(options.readonly === true ? ['--readonly'] : []),
+    // The device that can have a window has no name of its own: the daemon tells it.
+    ...(window === undefined ? [] : ['--tag', TAG, '--dax-window', window]),
+  ];
+}
+
 /** Starts a daemon for `sharedDir` and boots a guest that has it at /mnt/share. */
 export async function startGuest(sharedDir: string, options: GuestOptions): Promise<Guest> {
   // A reader that has had enough (| head) ends everything, as it ends any program: 128 + SIGPIPE.
@@ -100,7 +120,8 @@ export async function startGuest(sharedDir: string, options: GuestOptions): Prom
   let daemon: Daemon | undefined;
   try {
     const socketPath = join(folder, 'fs');
-    const args = options.readonly === true ? ['--readonly'] : [];
+    const args = daemonArguments(options);
+    const dax = daxWindowOf(options) !== undefined;
     daemon = await startDaemon({ sharedDir, socketPaths: [socketPath], cache: options.cache, args });
     const running = daemon;
     const vm = await boot({
@@ -108,7 +129,7 @@ export async function startGuest(sharedDir: string, options: GuestOptions): Prom
       kernel: options.kernel,
       memoryMiB: options.memory,
       cpus: options.cpus ?? options.queues,
-      shares: [{ socketPath, tag: 'share', queues: options.queues, mountPoint: MOUNT_POINT }],
+      shares: [{ socketPath, tag: TAG, queues: options.queues, dax, mountPoint: MOUNT_POINT }],
       timeLimitMs: Infinity,
       progress: progressTo(process.stderr),
     });

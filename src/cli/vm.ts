@@ -27,6 +27,8 @@ export function registerVm(program: Command): void {
     .argument('[command...]', 'what to run in the guest, after --');
   addGuestOptions(command)
     .option('--readonly', 'the guest cannot change anything', false)
+    .option('--dax', "the guest maps files from the host's page cache, through a window of 512M (QEMU 11.1)", false)
+    .option('--dax-window <size>', 'the same through a window of this size, a power of two such as 64M')
     .addHelpText('after', EXAMPLES)
     .action((dir: string, words: string[], options: GuestOptions) => withGuestErrors(() => runVm(dir, words, options)));
 }
