@@ -86,9 +86,15 @@ const hasDax = ({ dax, daxWindow }: SceneOptions): boolean => dax === true || da
 
 /** What the daemon must be told for DAX: its device has no name of its own. */
 function daxArguments(options: SceneOptions): string[] {
-  const { daxWindow } = options;
+  const { daxWindow, queues = 1 } = options;
   if (!hasDax(options)) return [];
-  return ['--tag', TAG, ...(daxWindow === undefined ? [] : ['--dax-window', daxWindow])];
+  return [
+    '--tag',
+    TAG,
+    '--request-queues',
+    `${queues}`,
+    ...(daxWindow === undefined ? [] : ['--dax-window', daxWindow]),
+  ];
 }
 
 /** Boots one more guest for a socket of a scene's daemon; the scene does not end it. */

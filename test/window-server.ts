@@ -1,4 +1,5 @@
 /** A back-end with a window, in a thread of its own: it asks for one range as soon as it may, and tells the answer. */
+import assert from 'node:assert/strict';
 import { parentPort, workerData } from 'node:worker_threads';
 
 import type { Fd } from '../src/core/index.ts';
@@ -31,5 +32,10 @@ const { listening } = workerData as { listening: number };
 const device = new Device();
 const backend = new Backend(new Channel(accept(listening) as Fd), device);
 while (device.channel === undefined) backend.serveMessage();
-while (device.channel.pending > 0 && waitReadable(device.channel.fd, LIMIT_MS)) device.channel.receive();
+// The queue is enabled.
+while (device.channel.starts === 0) backend.serveMessage();
+assert.ok(waitReadable(device.channel.fd, LIMIT_MS));
+device.channel.receive();
+// The range that was mapped.
+while (device.channel.pending > 0) backend.serveMessage();
 backend.end();

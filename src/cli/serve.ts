@@ -17,9 +17,10 @@ import {
   Server,
   writeLine,
 } from '../server/index.ts';
+import { addDaxOptions, type DaxFlags, daxWindowOf } from './dax-options.ts';
 import { addIdentityOptions, type IdentityFlags, identityOf } from './identity-options.ts';
 
-interface Options extends IdentityFlags {
+interface Options extends IdentityFlags, DaxFlags {
   readonly sharedDir: string;
   readonly socketPath: string[];
   readonly cache: CacheMode | 'none';
@@ -132,6 +133,7 @@ export function registerServe(program: Command): void {
     .option('--stats', 'print what was done, by opcode, at the end', false)
     .addOption(new Option('--log-level <level>', 'what to log').choices(LOG_LEVELS).default('warn'));
   addIdentityOptions(command);
+  addDaxOptions(command);
   command.addHelpText('after', EXAMPLES).action(serve);
 }
 
@@ -162,6 +164,7 @@ async function serve(options: Options): Promise<void> {
     createLog(options.logLevel).warn(`--writeback changes nothing with --cache ${options.cache}: no file data is kept`);
   }
   const identity = identityOf(options);
+  const windowBytes = daxWindowOf(options);
   const { announceSubmounts, posixLocks, flock } = options;
   const passthrough: PassthroughOptions = {
     ...policy,
@@ -173,14 +176,20 @@ async function serve(options: Options): Promise<void> {
     rlimitNofile: options.rlimitNofile,
     preserveNoatime: options.preserveNoatime,
     allowDirectIo: options.allowDirectIo,
+    daxMinBytes: windowBytes === undefined ? undefined : options.daxMinSize,
     posixLocks,
     flock,
   };
   const server = await Server.start({
     fileSystem: { module: moduleUrl, options: passthrough },
     socketPaths: options.socketPath,
-    offer: initOffer({ ...policy, announceSubmounts, posixLocks, flock }, identity.offered),
+    offer: initOffer(
+      { ...policy, announceSubmounts, posixLocks, flock, dax: windowBytes !== undefined },
+      identity.offered,
+    ),
     tag: options.tag,
+    requestQueues: options.requestQueues,
+    windowBytes,
     threadPoolSize: options.threadPoolSize,
     stay: options.stay,
     logLevel: options.logLevel,

@@ -73,6 +73,13 @@ export type Handler = (request: Request) => number;
 export interface RawFileSystem {
   /** One an opcode. What is absent answers ENOSYS; INIT and DESTROY are the gate's own. */
   readonly handlers: Partial<Record<OpcodeName, Handler>>;
+  /**
+   * A descriptor of a regular file to be mapped into guests: open for reading and writing, and the caller's to close;
+   * or a negative errno. Absent where files are no files of the host: then there is no DAX.
+   */
+  openForMapping?(nodeidLo: number, nodeidHi: number): number;
+  /** Bytes of a file, or a negative errno. As `openForMapping`. */
+  sizeOf?(nodeidLo: number, nodeidHi: number): number;
   /** The session is void: the guest unmounted, rebooted or is gone. Every count and handle of it is dropped. */
   reset(): void;
 }

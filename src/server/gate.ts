@@ -27,6 +27,7 @@ import { ByteView, type GuestMemory, gatherInto, scatterFrom } from '../memory/i
 import { Arena } from '../sys/index.ts';
 import type { Chain } from '../virtio/index.ts';
 import { type Counters, latencyBucket } from './counters.ts';
+import type { Mappings } from './mappings.ts';
 import { SESSION_FLAGS, SESSION_FLAGS2, SESSION_INITIALIZED } from './session-state.ts';
 import type { Waits } from './waits.ts';
 
@@ -65,6 +66,8 @@ export interface GateOptions {
   readonly warn: (message: string) => void;
   /** The session's requests that wait. Without, none may: they are answered EAGAIN. */
   readonly waits?: Waits;
+  /** What the guest maps; absent where it has no DAX window. */
+  readonly mappings?: Mappings;
 }
 
 export class Gate {
@@ -76,6 +79,7 @@ export class Gate {
   readonly #offer: InitOffer;
   readonly #warn: (message: string) => void;
   readonly #waits: Waits | undefined;
+  readonly #mappings: Mappings | undefined;
   readonly #arena = new Arena(REQUEST_BYTES + REPLY_BYTES + 4096);
   readonly #copy: ByteView;
   /** Offsets in scratch: the request's header, and the reply's. */
@@ -91,6 +95,7 @@ export class Gate {
     this.#offer = options.offer;
     this.#warn = options.warn;
     this.#waits = options.waits;
+    this.#mappings = options.mappings;
     const { handlers } = options.fileSystem;
     this.#handlers = OPCODES.map((record) => record && handlers[record.name as keyof typeof handlers]);
     this.#copy = new ByteView(this.#arena.u8);
@@ -160,6 +165,7 @@ export class Gate {
       if (this.#waits !== undefined && !hiprio) return SERVE_AGAIN;
       result = -EAGAIN;
     }
+    if (this.#mappings?.isCut) this.#mappings.extend();
     const written = replies ? this.#reply(chain, record, result) : 0;
     this.#counters.count(opcode, result < 0, bytesIn, written, latencyBucket(start));
     return written;
@@ -299,6 +305,7 @@ export class Gate {
 
   #destroy(): number {
     this.reset();
+    this.#mappings?.awaitEmpty();
     return 0;
   }
 

@@ -1,3 +1,4 @@
+import { RANGE_SHIFT } from '../coherence/index.ts';
 import { MAX_PAGES, MAX_PAYLOAD_BYTES } from '../core/index.ts';
 import { flags, type InitOffer } from '../fuse/index.ts';
 
@@ -16,6 +17,8 @@ export interface OfferedPolicy {
   readonly flock?: boolean;
   /** Mounts on the host below the share become mounts in the guest; absent: they do. */
   readonly announceSubmounts?: boolean;
+  /** There is a DAX window. */
+  readonly dax?: boolean;
 }
 
 /** What of --posix-acl, --security-label and --killpriv-v2 is agreed on at INIT. */
@@ -48,11 +51,14 @@ export function initOffer(policy: OfferedPolicy, identity: OfferedIdentity = PLA
       (policy.writeback ? INIT.WRITEBACK_CACHE : 0) |
       (policy.posixLocks ? INIT.POSIX_LOCKS : 0) |
       (policy.flock ? INIT.FLOCK_LOCKS : 0) |
+      (policy.dax ? INIT.MAP_ALIGNMENT : 0) |
       (identity.killPriv ? INIT.HANDLE_KILLPRIV_V2 : 0) |
       (identity.posixAcl ? INIT.POSIX_ACL | INIT.DONT_MASK | INIT.SETXATTR_EXT : 0),
     flags2:
       INIT2.CREATE_SUPP_GROUP |
       INIT2.ALLOW_IDMAP |
+      // Without `-o dax` the guest maps those files that their attributes say.
+      (policy.dax ? INIT2.HAS_INODE_DAX : 0) |
       (identity.securityLabel ? INIT2.SECURITY_CTX : 0) |
       (policy.allowMmap ? INIT2.DIRECT_IO_ALLOW_MMAP : 0),
     maxReadaheadBytes: MAX_PAYLOAD_BYTES,
@@ -61,5 +67,6 @@ export function initOffer(policy: OfferedPolicy, identity: OfferedIdentity = PLA
     maxBackground: 64,
     congestionThreshold: 48,
     timeGranNs: 1,
+    mapAlignment: RANGE_SHIFT,
   };
 }

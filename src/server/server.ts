@@ -3,6 +3,7 @@ import { type Stats, statSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 
+import { DaxWindow, type LensMount, mountLens } from '../coherence/index.ts';
 import { UserError } from '../core/index.ts';
 import type { FileSystemModule } from '../fs/file-system.ts';
 import { flags, type InitOffer } from '../fuse/index.ts';
@@ -24,6 +25,7 @@ import { createLog, type Log, type LogLevel, writeLine } from './log.ts';
 import { createPool, POOL_THREADS_MAX } from './pool.ts';
 import { SESSION_WORDS } from './session-state.ts';
 import {
+  type LensData,
   type PoolData,
   type QueueData,
   type ServingData,
@@ -42,6 +44,10 @@ export interface ServeOptions {
   readonly offer: InitOffer;
   /** The tag to serve in the configuration space, for front-ends that have none of their own. */
   readonly tag?: string;
+  /** Request queues in that configuration space; default 1. */
+  readonly requestQueues?: number;
+  /** Each VM gets a DAX window of so many bytes: a power of two, RANGE_BYTES or more. Takes what mountLens does. */
+  readonly windowBytes?: number;
   /** Let a VM connect again after one has gone. Without it a session ends with its VM. */
   readonly stay: boolean;
   readonly logLevel: LogLevel;
@@ -75,6 +81,10 @@ export class Server {
   readonly #wakers = Wakers.create();
   readonly #waits: SharedArrayBuffer[] = [];
   readonly #sockets: Listening[];
+  /** Of the lens, where there are DAX windows. */
+  readonly #lens: (LensMount & { readonly stopFd: number }) | undefined;
+  /** One a session. */
+  readonly #windows: SharedArrayBuffer[];
   readonly #sessions: unknown[] = [];
   readonly #counters: SharedArrayBuffer[] = [];
   /** The VMM's end of each session that has one. */
@@ -92,6 +102,9 @@ export class Server {
     this.#sockets = sockets;
     this.#log = createLog(options.logLevel);
     this.#exported = module.openExport(options.fileSystem.options);
+    const { windowBytes } = options;
+    this.#windows = windowBytes === undefined ? [] : sockets.map(() => DaxWindow.create(windowBytes));
+    this.#lens = windowBytes === undefined ? undefined : { ...mountLens(), stopFd: eventfd() };
     for (const remark of module.remarks(this.#exported)) this.#log.warn(remark);
     this.finished = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -109,6 +122,7 @@ export class Server {
     try {
       for (const path of options.socketPaths) sockets.push(listen(path));
       const server = new Server(options, module, sockets);
+      server.#startLens();
       for (const socket of sockets) server.#startSession(socket);
       return server;
     } catch (error) {
@@ -122,6 +136,7 @@ export class Server {
     if (this.#sockets.length === 0) return;
     this.#stopAt = Math.min(this.#stopAt, performance.now());
     signalEventfd(this.#stopFd);
+    this.#stopLens();
     // A session that waits for the rest of a message hears nothing else.
     for (const fd of this.#connections.values()) shutdown(fd);
   }
@@ -138,7 +153,18 @@ export class Server {
     return { ...gauges, waiting: this.#waits.reduce((sum, each) => sum + new Waits(each).count, 0) };
   }
 
+  #startLens(): void {
+    if (this.#lens === undefined) return;
+    const { deviceFd, stopFd } = this.#lens;
+    this.#spawn('lens-worker', { kind: 'lens', deviceFd, stopFd, alive: this.#alive }, []);
+  }
+
+  #stopLens(): void {
+    if (this.#lens !== undefined) signalEventfd(this.#lens.stopFd);
+  }
+
   #startSession(socket: Listening): void {
+    const own: SharedArrayBuffer | undefined = this.#windows[this.#sessions.length];
     const session = this.#module.openSession(this.#exported);
     this.#sessions.push(session);
     const waits = Waits.create();
@@ -152,6 +178,7 @@ export class Server {
       wakers: this.#wakers,
       pool: createPool(Math.min(this.#options.threadPoolSize ?? THREAD_POOL_SIZE, POOL_THREADS_MAX)),
       offer: this.#options.offer,
+      windows: own && { own, others: this.#windows.filter((each) => each !== own) },
       logLevel: this.#options.logLevel,
       alive: this.#alive,
     };
@@ -164,6 +191,8 @@ export class Server {
       socketPath: socket.path,
       stay: this.#options.stay,
       tag: this.#options.tag,
+      requestQueues: this.#options.requestQueues ?? 1,
+      lensMountFd: this.#lens?.mountFd ?? -1,
     };
     const worker = this.#spawn('session-worker', data, []);
     worker.on('message', (message: ToMain) => this.#hear(message, serving, socket));
@@ -199,7 +228,11 @@ export class Server {
     return counters;
   }
 
-  #spawn(name: ThreadName, data: SessionData | QueueData | PoolData, transfer: QueueData['commands'][]): Worker {
+  #spawn(
+    name: ThreadName,
+    data: SessionData | QueueData | PoolData | LensData,
+    transfer: QueueData['commands'][],
+  ): Worker {
     const worker = new Worker(threadUrl(name), {
       workerData: data,
       transferList: transfer,
@@ -220,6 +253,8 @@ export class Server {
     if (this.#sockets.length > 0) return;
     this.#module.closeExport(this.#exported);
     close(this.#stopFd);
+    this.#stopLens();
+    if (this.#lens !== undefined) close(this.#lens.mountFd);
     this.#resolve();
   }
 

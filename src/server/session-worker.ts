@@ -2,8 +2,17 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 
 import { errnoName, type Fd, MAX_REQUEST_QUEUES } from '../core/index.ts';
-import { accept, Epoll, SysError, waitReadable } from '../sys/index.ts';
-import { Backend, Channel, type MappedRegion, type RingSetup, type VhostDevice, VhostError } from '../vhost/index.ts';
+import { RANGE_BYTES } from '../coherence/index.ts';
+import { accept, Epoll, eventfd, SysError, waitReadable } from '../sys/index.ts';
+import {
+  Backend,
+  type BackendChannel,
+  Channel,
+  type MappedRegion,
+  type RingSetup,
+  type VhostDevice,
+  VhostError,
+} from '../vhost/index.ts';
 import { QueueError } from '../virtio/index.ts';
 import { configSpace } from './config-space.ts';
 import { endPool, setPoolMemory } from './pool.ts';
@@ -11,11 +20,14 @@ import { QueueRunner } from './queue-runner.ts';
 import { QueueThread } from './queue-thread.ts';
 import { countAlive, park, startServing } from './serving.ts';
 import type { SessionData, ToMain } from './threads.ts';
+import { WindowKeeper } from './window-keeper.ts';
 
 const KEY_LISTEN = 0;
 const KEY_CONNECTION = 1;
 const KEY_HIPRIO = 2;
 const KEY_STOP = 3;
+const KEY_WINDOW = 4;
+const KEY_BACKEND = 5;
 const HIPRIO = 0;
 /** How long a queue's thread may take to end before the process goes without it. */
 const QUIT_MS = 400;
@@ -25,15 +37,20 @@ const data = workerData as SessionData;
 const leave = countAlive(data.alive);
 const tell = (message: ToMain, transfer: MessagePort[] = []): void => parentPort?.postMessage(message, transfer);
 
-const { mirror, gate, log, warn, reset } = await startServing(data);
+const { mirror, fileSystem, window, gate, log, warn, released, reset } = await startServing(data);
 const hiprio = new QueueRunner(mirror.memory, HIPRIO, gate, warn);
 const epoll = new Epoll();
+const wakeFd = eventfd();
+const { lensMountFd } = data;
+const keeper = window && new WindowKeeper({ window, wakeFd, fileSystem, lensMountFd, fulfilled: released, warn });
 
 /** The device behind vhost-user: this thread's hiprio queue and a thread for each request queue. */
 class Device implements VhostDevice {
   readonly queueCount = 1 + MAX_REQUEST_QUEUES;
-  readonly config = data.tag === undefined ? undefined : configSpace(data.tag, 1);
+  readonly config = data.tag === undefined ? undefined : configSpace(data.tag, data.requestQueues);
+  readonly sharedMemory = window && [window.count * RANGE_BYTES];
   readonly #threads: QueueThread[] = [];
+  #backend: BackendChannel | undefined;
   #regions: readonly MappedRegion[] = [];
 
   /** The thread of a request queue; made when the queue is first needed. */
@@ -75,6 +92,27 @@ class Device implements VhostDevice {
     return hiprio.stop();
   }
 
+  setBackendChannel(channel: BackendChannel | undefined): void {
+    if (this.#backend !== undefined) epoll.remove(this.#backend.fd);
+    this.#backend = channel;
+    if (channel !== undefined) epoll.add(channel.fd, KEY_BACKEND);
+    keeper?.setChannel(channel);
+  }
+
+  /** Milliseconds until `expire` is to be called; -1: not at all. */
+  get patienceMs(): number {
+    return this.#backend?.patienceMs ?? -1;
+  }
+
+  expire(): void {
+    this.#backend?.expire();
+  }
+
+  /** The VMM has answered requests of ours. */
+  serveBackend(): void {
+    if (this.#backend?.receive() === false) this.setBackendChannel(undefined);
+  }
+
   reset(): void {
     reset();
   }
@@ -99,6 +137,10 @@ function awaitConnection(): Channel | undefined {
       const ready = epoll.wait(-1);
       for (let i = 0; i < ready; i += 1) {
         if (epoll.key(i) === KEY_STOP) return undefined;
+        if (epoll.key(i) === KEY_WINDOW) {
+          keeper?.serve();
+          continue;
+        }
         const fd = accept(data.listenFd);
         if (fd >= 0) return new Channel(fd as Fd);
         warn(`accepting a connection on ${data.socketPath} failed: ${errnoName(fd)}`);
@@ -118,7 +160,8 @@ function serveConnection(channel: Channel): boolean {
   let more = false;
   try {
     for (;;) {
-      const ready = epoll.wait(more ? 0 : -1);
+      const ready = epoll.wait(more ? 0 : device.patienceMs);
+      device.expire();
       let kicked: boolean = more;
       for (let i = 0; i < ready; i += 1) {
         const key = epoll.key(i);
@@ -127,6 +170,12 @@ function serveConnection(channel: Channel): boolean {
         kicked = true;
         if (key === KEY_HIPRIO) {
           hiprio.acknowledge();
+        } else if (key === KEY_WINDOW) {
+          keeper?.serve();
+        } else if (key === KEY_BACKEND) {
+          device.serveBackend();
+          // It may be gone.
+          break;
         } else {
           if (!backend.serveMessage()) return true;
           // The message may have changed what the other keys stand for; they are asked for again.
@@ -146,6 +195,7 @@ function serveConnection(channel: Channel): boolean {
 
 function run(): void {
   epoll.add(data.stopFd, KEY_STOP);
+  epoll.add(wakeFd, KEY_WINDOW);
   for (;;) {
     const channel = awaitConnection();
     if (channel === undefined) return;

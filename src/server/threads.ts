@@ -29,6 +29,8 @@ export interface ServingData {
   readonly pool: SharedPool;
   readonly counters: SharedArrayBuffer;
   readonly offer: InitOffer;
+  /** Of the session, and of the others of the export; see `DaxWindow`. Absent: guests get none. */
+  readonly windows: { readonly own: SharedArrayBuffer; readonly others: readonly SharedArrayBuffer[] } | undefined;
   readonly logLevel: LogLevel;
   /** One word: threads that run. */
   readonly alive: SharedArrayBuffer;
@@ -42,6 +44,9 @@ export interface SessionData extends ServingData {
   /** Whether another VM may connect after the first. */
   readonly stay: boolean;
   readonly tag: string | undefined;
+  readonly requestQueues: number;
+  /** The lens's mount, where there is a window; see `src/coherence` openLens. */
+  readonly lensMountFd: number;
 }
 
 export interface QueueData extends ServingData {

@@ -3,7 +3,7 @@
  * pipelined, answers come in the same order, and nothing here ever waits: whoever has a channel keeps its descriptor in
  * an epoll set and calls `receive()` when it is readable.
  */
-import { assert, EAGAIN, ETOOMANYREFS, type Fd, PAGE_BYTES } from '../core/index.ts';
+import { assert, EAGAIN, type Fd, PAGE_BYTES } from '../core/index.ts';
 import {
   close,
   fileIdentity,
@@ -32,8 +32,8 @@ import {
 /** Hears whether the front-end has done it; once, and from `receive`, `map`, `unmap` or `close`. */
 export type Done = (ok: boolean) => void;
 
-/** Of what waits for an answer at once: QEMU serves them one by one. */
-const MAX_IN_FLIGHT = 32;
+/** A front-end that maps says so (ADD_MEM_REG) within this time, or never does. */
+const COMMIT_MS = 1000;
 const REPLY_BYTES = VhostHeader.bytes + U64.bytes;
 
 interface Request {
@@ -44,15 +44,36 @@ interface Request {
   readonly range: string;
   /** Of SHMEM_MAP: what is mapped. */
   readonly fileKey: string | undefined;
+  /** Of SHMEM_MAP: where in the file. */
+  readonly fdOffset: number;
+  readonly length: number;
   readonly done: Done;
+}
+
+/** How things are when a channel comes. */
+interface ChannelState {
+  /** The device runs. */
+  readonly running: boolean;
+  /** The front-end speaks of regions of memory one by one, and so of each range that it has mapped. */
+  readonly saysCommits: boolean;
 }
 
 export class BackendChannel {
   readonly fd: Fd;
   readonly #files: MappedFiles;
-  /** In their order; the first `#inFlight` of them have been sent. */
+  /** In their order. */
   readonly #requests: Request[] = [];
-  #inFlight = 0;
+  /**
+   * The first of them has been sent. Never more than one: what QEMU 11.1 has not taken when it stops the device is the
+   * end of it, by SIGSEGV.
+   */
+  #sent = false;
+  #running: boolean;
+  #starts = 0;
+  /** Until when the front-end may say that it has mapped what it has answered for; undefined: there is nothing. */
+  #commitUntil: number | undefined;
+  /** Whether it says so at all. */
+  #saysCommits: boolean;
   /** What is mapped, by range: the file's key. What a reset of the guest unmapped stays until the range is reused. */
   readonly #mapped = new Map<string, string>();
   readonly #reply = new DataView(new ArrayBuffer(REPLY_BYTES));
@@ -61,10 +82,37 @@ export class BackendChannel {
   #closed = false;
 
   /** `fd` is the channel's from now on. */
-  constructor(fd: Fd, files: MappedFiles) {
+  constructor(fd: Fd, files: MappedFiles, options: ChannelState) {
     this.fd = fd;
     this.#files = files;
+    this.#running = options.running;
+    this.#saysCommits = options.saysCommits;
+    files.onCommit = (key, fdOffset, length) => this.#hearCommit(key, fdOffset, length);
     setNonblocking(fd);
+  }
+
+  /** How often the device was started. A range that was mapped before the last time may have gone with a reset. */
+  get starts(): number {
+    return this.#starts;
+  }
+
+  /** Whether the device runs: QEMU 11.1 ends by SIGSEGV over what it is asked for when it does not. */
+  setRunning(running: boolean): void {
+    if (running && !this.#running) this.#starts += 1;
+    this.#running = running;
+    if (running) this.#send();
+  }
+
+  /** Milliseconds until `expire` is to be called; -1: not at all. */
+  get patienceMs(): number {
+    return this.#commitUntil === undefined ? -1 : Math.max(0, Math.ceil(this.#commitUntil - performance.now()));
+  }
+
+  /** What the front-end has not said in time, it does not say. */
+  expire(): void {
+    if (this.#commitUntil === undefined || performance.now() < this.#commitUntil) return;
+    this.#saysCommits = false;
+    this.#finish(true);
   }
 
   /** How many requests have no answer yet. */
@@ -89,7 +137,7 @@ export class BackendChannel {
     if (!this.#broken) this.#files.add(fileKey);
     const message = mmapMessage(BackendRequest.SHMEM_MAP, shmid, fdOffset, shmOffset, length);
     const range = rangeKey(shmid, shmOffset);
-    this.#ask({ code: BackendRequest.SHMEM_MAP, message, fds: [fd], range, fileKey, done });
+    this.#ask({ code: BackendRequest.SHMEM_MAP, message, fds: [fd], range, fileKey, fdOffset, length, done });
   }
 
   /** Asks for the end of a mapping: exactly one that was asked for by `map`. */
@@ -97,7 +145,8 @@ export class BackendChannel {
     checkRange(shmid, shmOffset, length);
     const message = mmapMessage(BackendRequest.SHMEM_UNMAP, shmid, 0, shmOffset, length);
     const range = rangeKey(shmid, shmOffset);
-    this.#ask({ code: BackendRequest.SHMEM_UNMAP, message, fds: [], range, fileKey: undefined, done });
+    const nothing = { fds: [], fileKey: undefined, fdOffset: 0 };
+    this.#ask({ ...nothing, code: BackendRequest.SHMEM_UNMAP, message, range, length, done });
   }
 
   #ask(request: Request): void {
@@ -109,17 +158,12 @@ export class BackendChannel {
     this.#send();
   }
 
-  /** Sends what may be sent now. */
+  /** Sends what may be sent now. A message this small goes into an empty socket, whole. */
   #send(): void {
-    while (!this.#broken && this.#inFlight < this.#requests.length && this.#inFlight < MAX_IN_FLIGHT) {
-      const { message, fds } = this.#requests[this.#inFlight];
-      // A message this small goes into the socket whole or not at all.
-      const result = sendMessage(this.fd, message, fds);
-      // Room comes with the answers, also for descriptors (ETOOMANYREFS: so many are under way already).
-      if (result === -EAGAIN || (result === -ETOOMANYREFS && this.#inFlight > 0)) return;
-      if (result < 0) this.#fail();
-      else this.#inFlight += 1;
-    }
+    if (this.#broken || this.#sent || !this.#running || this.#requests.length === 0) return;
+    const { message, fds } = this.#requests[0];
+    this.#sent = true;
+    if (sendMessage(this.fd, message, fds) < 0) this.#fail();
   }
 
   /**
@@ -145,14 +189,14 @@ export class BackendChannel {
       }
       if (this.#replyBytes === REPLY_BYTES) this.#settle();
     }
-    this.#send();
     return !this.#broken;
   }
 
   /** Whether the header that has come is that of the answer to the oldest request. */
   #isExpected(): boolean {
     return (
-      this.#inFlight > 0 &&
+      this.#sent &&
+      this.#commitUntil === undefined &&
       VhostHeader.request(this.#reply, 0) === this.#requests[0].code &&
       (VhostHeader.flags(this.#reply, 0) & ~HEADER_NEED_REPLY) === (HEADER_VERSION | HEADER_REPLY) &&
       VhostHeader.size(this.#reply, 0) === U64.bytes
@@ -162,7 +206,26 @@ export class BackendChannel {
   #settle(): void {
     const ok = U64.value(this.#reply, VhostHeader.bytes) === 0;
     this.#replyBytes = 0;
-    this.#inFlight -= 1;
+    if (ok && this.#requests[0].fileKey !== undefined && this.#saysCommits) {
+      this.#commitUntil = performance.now() + COMMIT_MS;
+    } else {
+      this.#finish(ok);
+    }
+  }
+
+  /**
+   * QEMU answers before it has mapped anything: until then a guest would find nothing there. While it maps it sends the
+   * range as a memory region, and waits.
+   */
+  #hearCommit(key: string, fdOffset: number, length: number): void {
+    if (this.#commitUntil === undefined) return;
+    const [first] = this.#requests;
+    if (first.fileKey === key && first.fdOffset === fdOffset && first.length === length) this.#finish(true);
+  }
+
+  #finish(ok: boolean): void {
+    this.#commitUntil = undefined;
+    this.#sent = false;
     const { range, fileKey, done } = this.#requests.shift() as Request;
     if (fileKey !== undefined && !ok) {
       this.#files.remove(fileKey);
@@ -174,13 +237,15 @@ export class BackendChannel {
       else this.#mapped.set(range, fileKey);
     }
     done(ok);
+    this.#send();
   }
 
   /** The channel is of no use any more. Its descriptor stays, readable, until the owner has let go of it. */
   #fail(): void {
     this.#broken = true;
     shutdown(this.fd);
-    this.#inFlight = 0;
+    this.#sent = false;
+    this.#commitUntil = undefined;
     for (const { done } of this.#requests.splice(0)) done(false);
   }
 

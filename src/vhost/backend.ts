@@ -227,7 +227,9 @@ export class Backend {
       SET_VRING_ERR: () => undefined,
       SET_VRING_ENABLE: ({ payload }) => {
         const index = this.#index(VringState.index(payload, 0));
-        this.#vrings[index].enabled = VringState.num(payload, 0) !== 0;
+        const enabled = VringState.num(payload, 0) !== 0;
+        this.#vrings[index].enabled = enabled;
+        this.#backendChannel?.setRunning(enabled);
         this.#apply(index);
         return undefined;
       },
@@ -256,7 +258,10 @@ export class Backend {
   #openBackendChannel(): void {
     if (!BACKEND_CHANNEL_FEATURES.every((each) => this.#hasProtocol(each))) return;
     if (this.#requestFd === -1) return;
-    this.#backendChannel = new BackendChannel(this.#requestFd, this.#mappedFiles);
+    this.#backendChannel = new BackendChannel(this.#requestFd, this.#mappedFiles, {
+      running: this.#vrings.some((vring) => vring.enabled && vring.running),
+      saysCommits: this.#hasProtocol(ProtocolFeature.CONFIGURE_MEM_SLOTS),
+    });
     this.#requestFd = -1;
     this.#device.setBackendChannel?.(this.#backendChannel);
   }
@@ -326,6 +331,7 @@ export class Backend {
   #getBase(payload: DataView): Uint8Array {
     const index = this.#index(VringState.index(payload, 0));
     const vring = this.#vrings[index];
+    this.#backendChannel?.setRunning(false);
     this.#stop(index);
     if (vring.kickFd >= 0) close(vring.kickFd);
     vring.kickFd = -1;
@@ -423,6 +429,7 @@ export class Backend {
   }
 
   #reset(): undefined {
+    this.#backendChannel?.setRunning(false);
     this.#stopAll();
     for (const vring of this.#vrings) vring.enabled = false;
     this.#device.reset();

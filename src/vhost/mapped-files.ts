@@ -7,6 +7,8 @@ export const LENS_BYTES = 2 ** 62;
  */
 export class MappedFiles {
   readonly #counts = new Map<string, number>();
+  /** Hears of a range of a file that the front-end has mapped: who asked for it is to know. */
+  onCommit: (key: string, fdOffset: number, length: number) => void = () => undefined;
 
   has(key: string): boolean {
     return this.#counts.has(key);

@@ -65,7 +65,7 @@ export class MemoryRegions {
     try {
       for (let i = 0; i < count; i += 1) {
         const fd = fds.shift() as Fd;
-        if (this.#isWindow(fd)) close(fd);
+        if (this.#windowKey(fd) !== undefined) close(fd);
         else mapped.push(mapRegion(readRegion(payload, MemoryTable.bytes + i * MemoryRegion.bytes), fd));
       }
     } catch (error) {
@@ -85,9 +85,11 @@ export class MemoryRegions {
     const fd = fds.shift();
     if (fd === undefined) throw new VhostError('MALFORMED', 'ADD_MEM_REG: no descriptor came along');
     const request = readRegion(payload, SingleMemoryRegion.offsets.region);
-    if (this.#isWindow(fd)) {
+    const key = this.#windowKey(fd);
+    if (key !== undefined) {
       close(fd);
       this.#rememberWindowRange(request.guestAddress);
+      this.#files.onCommit(key, request.mmapOffset, request.sizeBytes);
       if (this.#user.isRunning()) throw new VhostError('WINDOW', 'ADD_MEM_REG: a range of a window');
       return undefined;
     }
@@ -117,11 +119,11 @@ export class MemoryRegions {
     this.#windowRanges.clear();
   }
 
-  /** Whether a region's file is what a back-end of this VM had mapped into a window: a lens, or a file of this one. */
-  #isWindow(fd: Fd): boolean {
+  /** The file of a region, if a back-end of this VM had it mapped into a window: a lens, or a file of this one. */
+  #windowKey(fd: Fd): string | undefined {
     try {
       const { sizeBytes, key } = fileIdentity(fd);
-      return sizeBytes === LENS_BYTES || this.#files.has(key);
+      return sizeBytes === LENS_BYTES || this.#files.has(key) ? key : undefined;
     } catch (error) {
       close(fd);
       if (error instanceof SysError) throw new VhostError('MEMORY', `a memory region is unknown: ${error.message}`);

@@ -21,6 +21,8 @@ import {
   S_IFMT,
   S_IFREG,
   STATX_ALL,
+  STATX_ATTR_APPEND,
+  STATX_ATTR_IMMUTABLE,
   STATX_BASIC_STATS,
   STATX_CTIME,
   STATX_MNT_ID,
@@ -60,6 +62,8 @@ export interface ReplyPolicy {
   /** FOPEN flags of files and of directories. */
   readonly fileFlags: number;
   readonly directoryFlags: number;
+  /** Regular files of that many bytes or more are for the DAX window. */
+  readonly daxMinBytes: number;
 }
 
 export interface ContextOptions {
@@ -79,6 +83,7 @@ export interface ContextOptions {
 
 // struct statx, in words (include/uapi/linux/stat.h).
 const BLKSIZE = 1;
+const ATTRIBUTES = 2;
 const NLINK = 4;
 const UID = 5;
 const GID = 6;
@@ -104,7 +109,7 @@ const STATX_OUT_BYTES = 288;
 /** What tells an inode and its mount, and all that the guest is told of it. */
 const LOOK = STATX_BASIC_STATS | STATX_MNT_ID;
 const { SUBMOUNTS } = fuseFlags.INIT;
-const { SUBMOUNT } = fuseFlags.ATTR;
+const { SUBMOUNT, DAX } = fuseFlags.ATTR;
 
 export class Context {
   readonly inodes: Inodes;
@@ -184,6 +189,12 @@ export class Context {
   /** Bytes. */
   get size(): number {
     return this.arena.u32[this.#stat + SIZE] + this.arena.u32[this.#stat + SIZE + 1] * 0x1_0000_0000;
+  }
+
+  /** What cannot be opened to be written cannot be mapped. */
+  get #isForDax(): boolean {
+    if (this.size < this.policy.daxMinBytes || (this.mode & S_IFMT) !== S_IFREG) return false;
+    return (this.arena.u32[this.#stat + ATTRIBUTES] & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) === 0;
   }
 
   /** Major and minor in 32 bits, as the kernel's dev_t has them, signed. */
@@ -483,7 +494,7 @@ export class Context {
     // new_encode_dev, include/linux/kdev_t.h.
     u32[w + 19] = (minor & 0xff) | (from[s + RDEV_MAJOR] << 8) | ((minor & ~0xff) << 12);
     u32[w + 20] = from[s + BLKSIZE];
-    u32[w + ATTR_FLAGS] = 0;
+    u32[w + ATTR_FLAGS] = this.#isForDax ? DAX : 0;
     this.#showInode(request, slot, w);
   }
 }

@@ -2,7 +2,7 @@
  * The file system that shares a host directory. Every file is reached through descriptors: names are single components,
  * resolved beneath an open directory without following anything, so no name from a guest can lead out.
  */
-import { ENOSYS, EROFS, errnoName, UserError } from '../../core/index.ts';
+import { EBADF, EINVAL, ENOSYS, EROFS, errnoName, UserError } from '../../core/index.ts';
 import { flags } from '../../fuse/index.ts';
 import {
   CAP_DAC_READ_SEARCH,
@@ -17,7 +17,9 @@ import {
   O_NOATIME,
   O_PATH,
   O_RDONLY,
+  O_RDWR,
   openat,
+  S_IFREG,
   setDescriptorLimit,
   SysError,
   umask,
@@ -81,6 +83,8 @@ export interface PassthroughOptions {
   readonly preserveNoatime?: boolean;
   /** O_DIRECT of the guest is passed on; default false. */
   readonly allowDirectIo?: boolean;
+  /** Guests that have a DAX window are to map regular files of that many bytes or more; default: none. */
+  readonly daxMinBytes?: number;
 }
 
 export interface PassthroughExport {
@@ -163,6 +167,7 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
     fileFlags:
       (options.directIo ? flags.FOPEN.DIRECT_IO | flags.FOPEN.PARALLEL_DIRECT_WRITES : 0) |
       (options.keepCache ? flags.FOPEN.KEEP_CACHE : 0),
+    daxMinBytes: options.daxMinBytes ?? Number.POSITIVE_INFINITY,
     directoryFlags: options.cacheDirectories ? flags.FOPEN.KEEP_CACHE | flags.FOPEN.CACHE_DIR : 0,
   };
   return {
@@ -217,6 +222,7 @@ function addRoot(inodes: Inodes, rootFd: number, mountFd: number, reopens: boole
       keepUnchanged: false,
       fileFlags: 0,
       directoryFlags: 0,
+      daxMinBytes: Number.POSITIVE_INFINITY,
     },
     procFd: -1,
     inodeFileHandles: 'never',
@@ -275,6 +281,8 @@ export function openWorker(
       ...handlers,
       ...lockHandlers(handlers, new LockOperations(context, locks, exported, released), exported),
     }),
+    openForMapping: (nodeidLo, nodeidHi) => openForMapping(context, exported.readonly, nodeidLo, nodeidHi),
+    sizeOf: (nodeidLo, nodeidHi) => sizeOf(context, nodeidLo, nodeidHi),
     reset: () => {
       handles.releaseAll();
       lookups.forgetAll();
@@ -282,6 +290,26 @@ export function openWorker(
       released();
     },
   };
+}
+
+/** Whoever maps a file may write to it, whatever the guest asked for: it must be one that this process may write to. */
+function openForMapping(context: Context, readonly: boolean, nodeidLo: number, nodeidHi: number): number {
+  if (readonly) return -EROFS;
+  const { lookups, inodes } = context;
+  const slot = lookups.pin(nodeidLo, nodeidHi);
+  if (slot === 0) return -EBADF;
+  const fd = inodes.type(slot) === S_IFREG >> 12 ? inodes.fd(slot) : -EINVAL;
+  const opened = fd < 0 ? fd : context.reopen(fd, O_RDWR);
+  inodes.unpin(slot);
+  return opened;
+}
+
+function sizeOf(context: Context, nodeidLo: number, nodeidHi: number): number {
+  const slot = context.lookups.pin(nodeidLo, nodeidHi);
+  if (slot === 0) return -EBADF;
+  const result = context.statInode(slot);
+  context.inodes.unpin(slot);
+  return result < 0 ? result : context.size;
 }
 
 /** What the log says, once, after the number of descriptors that there are. */
