@@ -1,7 +1,7 @@
 /** The options of `serve` for the DAX window. docs/DAX.md explains. */
 import { type Command, InvalidArgumentError } from 'commander';
 
-import { RANGE_BYTES } from '../coherence/index.ts';
+import { lensRefusal, RANGE_BYTES } from '../coherence/index.ts';
 import { MAX_REQUEST_QUEUES, UserError } from '../core/index.ts';
 
 export interface DaxFlags {
@@ -67,5 +67,7 @@ export function daxWindowOf(options: DaxFlags): number | undefined {
       `${given}: QEMU ends at more than 512M in a VM. Choose less, or add --dax-large-window for another VMM.`,
     );
   }
+  const refusal = lensRefusal();
+  if (refusal !== undefined) throw new UserError(`${given} cannot be had here: ${refusal}`);
   return daxWindow;
 }

@@ -39,7 +39,7 @@ import type { IdMap } from './id-map.ts';
 import type { WorkerIdentity } from './identity.ts';
 import { type Inodes, ROOT_SLOT } from './inodes.ts';
 import type { Lookups } from './lookups.ts';
-import { type InodeFileHandles, MOUNT_FILES, MOUNT_REOPENS } from './mounts.ts';
+import { type InodeFileHandles, MOUNT_FILES, MOUNT_READONLY, MOUNT_REOPENS } from './mounts.ts';
 import type { Opened } from './opened.ts';
 import { ProcNames } from './proc-names.ts';
 import { Privileges } from './privileges.ts';
@@ -192,8 +192,9 @@ export class Context {
   }
 
   /** What cannot be opened to be written cannot be mapped. */
-  get #isForDax(): boolean {
+  #isForDax(slot: number): boolean {
     if (this.size < this.policy.daxMinBytes || (this.mode & S_IFMT) !== S_IFREG) return false;
+    if (this.inodes.mounts.isReadonly(this.inodes.mount(slot))) return false;
     return (this.arena.u32[this.#stat + ATTRIBUTES] & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) === 0;
   }
 
@@ -308,7 +309,7 @@ export class Context {
   #addMount(fd: number): number {
     const { u32 } = this.arena;
     const s = this.#stat;
-    this.credentials.meet(fd);
+    const readonly = this.credentials.meet(fd) ? MOUNT_READONLY : 0;
     const type = this.mode & S_IFMT;
     const isDirectory = type === S_IFDIR;
     // A file may be a mount as well; to open a device or a FIFO would do something.
@@ -322,7 +323,7 @@ export class Context {
       return -EOPNOTSUPP;
     }
     const { mounts } = this.inodes;
-    const flagBits = (reopens ? MOUNT_REOPENS : 0) | (isDirectory ? 0 : MOUNT_FILES);
+    const flagBits = (reopens ? MOUNT_REOPENS : 0) | (isDirectory ? 0 : MOUNT_FILES) | readonly;
     const [idLo, idHi, inoLo, inoHi] = [u32[s + MNT_ID], u32[s + MNT_ID + 1], u32[s + INO], u32[s + INO + 1]];
     const added = mounts.add(this.#device, idLo | 0, idHi | 0, mountFd, flagBits, inoLo | 0, inoHi | 0);
     if (added !== 0) return added;
@@ -331,12 +332,11 @@ export class Context {
   }
 
   /** Puts the shared directory itself in the table, first of all, and known for good. */
-  adoptRoot(fd: number, mountFd: number, reopens: boolean): void {
+  adoptRoot(fd: number, mountFd: number, flagBits: number): void {
     const { u32 } = this.arena;
     const { mounts } = this.inodes;
     const s = this.#stat;
     mounts.setOwnDevice(this.#device);
-    const flagBits = reopens ? MOUNT_REOPENS : 0;
     const mount = mounts.add(this.#device, u32[s + MNT_ID] | 0, u32[s + MNT_ID + 1] | 0, mountFd, flagBits);
     const slot = this.inodes.insert(mount, u32[s + INO], u32[s + INO + 1], this.mode, fd);
     assert(slot === ROOT_SLOT, 'the root is not the first inode');
@@ -494,7 +494,7 @@ export class Context {
     // new_encode_dev, include/linux/kdev_t.h.
     u32[w + 19] = (minor & 0xff) | (from[s + RDEV_MAJOR] << 8) | ((minor & ~0xff) << 12);
     u32[w + 20] = from[s + BLKSIZE];
-    u32[w + ATTR_FLAGS] = this.#isForDax ? DAX : 0;
+    u32[w + ATTR_FLAGS] = this.#isForDax(slot) ? DAX : 0;
     this.#showInode(request, slot, w);
   }
 }

@@ -35,6 +35,9 @@ import type { IdMap } from './id-map.ts';
 /** Of what is made without regard to the umask: it may stay as it is. */
 export const NO_UMASK = -1;
 const NO_ID = -1;
+/** f_flags of struct statfs, in words, and what it may say. */
+const STATFS_FLAGS = 20;
+const ST_RDONLY = 1;
 /** In #groupCount: the groups that the daemon was started with. */
 const OWN_GROUPS = -1;
 /** A user in more groups than this keeps them, whoever it acts as. */
@@ -119,12 +122,16 @@ export class Credentials {
     return Atomics.load(new Int32Array(shared), SWITCHES);
   }
 
-  /** Takes note of the file system behind a descriptor: from now on it may be worked on, as `settle` says. */
-  meet(fd: number): void {
+  /**
+   * Takes note of the file system behind a descriptor: from now on it may be worked on, as `settle` says.
+   * True where nothing can be written.
+   */
+  meet(fd: number): boolean {
     const result = fstatfs(fd, this.#arena.address + this.#statfs);
     const type = this.#arena.u32[this.#statfs >> 2];
     if (result < 0 || !isLocal(type)) Atomics.store(this.#shared, FOREIGN, 1);
     this.settle();
+    return (this.#arena.u32[(this.#statfs >> 2) + STATFS_FLAGS] & ST_RDONLY) !== 0;
   }
 
   /**

@@ -40,7 +40,7 @@ import { Ioctls } from './ioctl.ts';
 import { LockOperations } from './lock-operations.ts';
 import { Locks, type SharedLocks } from './locks.ts';
 import { Lookups, type SharedLookups } from './lookups.ts';
-import type { InodeFileHandles } from './mounts.ts';
+import { type InodeFileHandles, MOUNT_READONLY, MOUNT_REOPENS } from './mounts.ts';
 import { Names } from './names.ts';
 import { Opened } from './opened.ts';
 import { Xattrs } from './xattrs.ts';
@@ -230,9 +230,9 @@ function addRoot(inodes: Inodes, rootFd: number, mountFd: number, reopens: boole
     warn: () => undefined,
     identity: openIdentity(identity, false),
   });
-  looker.credentials.meet(rootFd);
+  const readonly = looker.credentials.meet(rootFd) ? MOUNT_READONLY : 0;
   SysError.check(looker.statFd(rootFd), 'statx', 'the shared directory');
-  looker.adoptRoot(rootFd, mountFd, reopens);
+  looker.adoptRoot(rootFd, mountFd, readonly | (reopens ? MOUNT_REOPENS : 0));
 }
 
 export function remarks(exported: PassthroughExport): string[] {

@@ -39,6 +39,8 @@ const RECORD_WORDS = 10;
 export const MOUNT_REOPENS = 1;
 /** Its inodes are files among those of another: one bound over a file, or an overlay's, from a layer of its own. */
 export const MOUNT_FILES = 2;
+/** Nothing can be written on it. */
+export const MOUNT_READONLY = 4;
 
 /** What libfuse, too, says where it has no number to give. */
 const UNKNOWN_INODE = 0xffffffff;
@@ -190,6 +192,10 @@ export class Mounts {
   /** Whether a held mount's inodes can be opened by handle. */
   reopens(index: number): boolean {
     return (this.#table[at(index) + FLAGS] & MOUNT_REOPENS) !== 0;
+  }
+
+  isReadonly(index: number): boolean {
+    return (this.#table[at(index) + FLAGS] & MOUNT_READONLY) !== 0;
   }
 
   /** The first device is the share's own: its inode numbers stay as they are as far as they can. */
