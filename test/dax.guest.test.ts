@@ -105,15 +105,23 @@ scenario(
   },
 );
 
-const PROGRAM = 'node --disable-warning=ExperimentalWarning /opt/virtiofs/test/guest/mapped-counter.ts';
+const PROGRAMS = 'node --disable-warning=ExperimentalWarning /opt/virtiofs/test/guest';
+const COUNT = `${PROGRAMS}/mapped-counter.ts`;
+const WRITE_MAPPED = `${PROGRAMS}/write-mapped.ts`;
 /** With one CPU, QEMU's emulation takes no instruction for atomic. */
 const COUNTERS: SceneOptions = { ...DAX, guests: 2, cpus: 2, node: true, prepare: undefined };
 
 scenes('two guests of one daemon', COUNTERS, (scene) => {
   scene('count together in one mapped page, and lose nothing', async ({ vms, host }) => {
     await host.sh('head -c 4096 /dev/zero > page');
-    await Promise.all(vms.map((vm) => vm.sh(`${PROGRAM} /mnt/share/page 1000000 2`, LONG)));
+    await Promise.all(vms.map((vm) => vm.sh(`${COUNT} /mnt/share/page 1000000 2`, LONG)));
     assert.equal(await host.sh("od -An -t d4 -N 8 page | tr -s ' '"), ' 2000000 2');
+  });
+
+  scene('take what is mapped for a buffer as good as any', async ({ vms: [vm], host }) => {
+    await host.sh('head -c 3145851 /dev/urandom > source');
+    await vm.sh(`cd /mnt/share; ${WRITE_MAPPED} source written; ${WRITE_MAPPED} source direct --direct`);
+    assert.equal(await host.sh('cmp source written && cmp source direct && echo same'), 'same');
   });
 
   scene('live on when one makes a file shorter that the other has mapped, and see it grow again', async (stage) => {

@@ -217,25 +217,27 @@ test('a VMM is asked for nothing while the device stands still', (t) => {
 test('what a VMM has answered for is there when it says so, as a memory region', (t) => {
   const wire = new Wire(t, { ...PLAIN, saysCommits: true });
   const { key } = fileIdentity(wire.file);
-  wire.map(0);
-  wire.files.onCommit(key, 0, RANGE);
-  assert.deepEqual(wire.heard, [], 'that was another');
+  const { commits } = wire.files;
+  assert.ok(commits);
+  wire.map(3);
+  assert.equal(commits.offsetOf(key, 0, RANGE), -1, 'that was another');
   wire.answer(MAP);
   assert.ok(wire.channel.receive());
-  wire.files.onCommit(key, RANGE, RANGE);
-  wire.files.onCommit(key, 0, 4096);
-  wire.files.onCommit('another file', 0, RANGE);
+  assert.equal(commits.offsetOf(key, RANGE, RANGE), -1);
+  assert.equal(commits.offsetOf(key, 0, 4096), -1);
+  assert.equal(commits.offsetOf('another file', 0, RANGE), -1);
   assert.deepEqual(wire.heard, []);
   assert.ok(wire.channel.patienceMs > 0);
   wire.channel.expire();
   assert.deepEqual(wire.heard, [], 'it has time left');
-  wire.files.onCommit(key, 0, RANGE);
-  assert.deepEqual(wire.heard, ['map 0 true']);
+  assert.equal(commits.offsetOf(key, 0, RANGE), 3 * RANGE);
+  commits.commit();
+  assert.deepEqual(wire.heard, ['map 3 true']);
   assert.equal(wire.channel.patienceMs, -1);
-  wire.unmap(0);
+  wire.unmap(3);
   wire.answer(UNMAP);
   assert.ok(wire.channel.receive());
-  assert.equal(wire.heard.at(-1), 'unmap 0 true', 'of what is gone it says nothing');
+  assert.equal(wire.heard.at(-1), 'unmap 3 true', 'of what is gone it says nothing');
 });
 
 test('a VMM that never says so is believed', (t) => {

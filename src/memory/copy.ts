@@ -22,7 +22,7 @@ export class ByteView {
 
 /**
  * Copies `length` bytes, from byte `from` of the segment list on, out of guest memory to `target` at `at`.
- * Returns the bytes copied: fewer when the list is shorter, or when a region of it has been removed meanwhile.
+ * Returns the bytes copied: fewer when the list is shorter, or when a region of it cannot be copied or has been removed.
  * Throws an AssertionError when `target` is too small.
  *
  * Fast for the same `target` again and again; who has several in turns keeps a ByteView of each and uses
@@ -90,7 +90,8 @@ function transfer(
   toGuest: boolean,
 ): number {
   assert(from >= 0 && at >= 0 && length >= 0 && at + length <= own.bytes.length, 'copy outside our own buffer');
-  const { hostStarts, sizes, views } = memory.windows;
+  const { windows } = memory;
+  const { hostStarts, sizes, views } = windows;
   let skip = from;
   let done = 0;
   for (let i = 0; i < segments.count && done < length; i += 1) {
@@ -103,7 +104,7 @@ function transfer(
     const slot = segments.regions[i];
     const start = segments.addresses[i] - hostStarts[slot];
     // The region may have gone since the list was made; its slot is then empty or another's.
-    if (!(start >= 0 && start + size <= sizes[slot])) break;
+    if (!(start >= 0 && start + size <= sizes[slot]) || !windows.isThere(slot)) break;
     const count = Math.min(length - done, size - skip);
     if (toGuest) copy(own, at + done, views[slot], (start | 0) + skip, count);
     else copy(views[slot], (start | 0) + skip, own, at + done, count);

@@ -16,8 +16,11 @@ export interface Region {
   userAddress: number;
   /** Where this process has mapped it; byte 0 of `buffer`. In a browser any number that keeps regions apart. */
   hostAddress: number;
-  /** At least `sizeBytes` long. */
-  buffer: ArrayBuffer | SharedArrayBuffer;
+  /**
+   * At least `sizeBytes` long. Absent where only the kernel may touch the memory, as it may not be there (a DAX window
+   * beyond the end of a file): system calls get its addresses, and nothing is ever copied from or to it.
+   */
+  buffer?: ArrayBuffer | SharedArrayBuffer;
 }
 
 const ADDRESS_END = 2 ** 53;
@@ -233,7 +236,7 @@ function checkShape(region: Region): void {
       throw new MemoryError('ADDRESS', `a memory region with ${kind} ${address} and ${sizeBytes} bytes`);
     }
   }
-  if (region.buffer.byteLength < sizeBytes) {
+  if (region.buffer !== undefined && region.buffer.byteLength < sizeBytes) {
     throw new MemoryError('BUFFER', `${region.buffer.byteLength} bytes mapped for a region of ${sizeBytes}`);
   }
 }

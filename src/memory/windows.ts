@@ -26,7 +26,8 @@ export class WindowTable {
     this.windowBytes = windowBytes;
   }
 
-  add(guestAddress: number, hostAddress: number, buffer: ArrayBufferLike, sizeBytes: number): void {
+  /** Without a `buffer` there is nothing to copy through. */
+  add(guestAddress: number, hostAddress: number, buffer: ArrayBufferLike | undefined, sizeBytes: number): void {
     let size = 0;
     for (let offset = 0; offset < sizeBytes; offset += size) {
       const slot = this.#freeSlot();
@@ -35,9 +36,14 @@ export class WindowTable {
       this.guestStarts[slot] = guestAddress + offset;
       this.hostStarts[slot] = hostAddress + offset;
       this.sizes[slot] = size;
-      this.views[slot] = new ByteView(new Uint8Array(buffer, offset, size));
+      this.views[slot] = buffer === undefined ? NOTHING : new ByteView(new Uint8Array(buffer, offset, size));
     }
     this.#sort();
+  }
+
+  /** Whether what a slot stands for can be copied. */
+  isThere(slot: number): boolean {
+    return this.views[slot] !== NOTHING;
   }
 
   /** Gives up every window in a range of guest addresses. */

@@ -3,7 +3,7 @@
  * opcodes. What it needs is copied into the worker's scratch first, so that nothing is decided on memory that the guest
  * can still change.
  */
-import { E2BIG, EAGAIN, EINVAL, EIO, ENOSYS } from '../core/index.ts';
+import { E2BIG, EAGAIN, EFAULT, EINVAL, EIO, ENOSYS } from '../core/index.ts';
 import { type Handler, type RawFileSystem, type Request, RETRY, WOULD_SLEEP } from '../fs/file-system.ts';
 import {
   encodeInit,
@@ -146,8 +146,9 @@ export class Gate {
     const { readable, writable } = chain;
     const bytesIn = readable.bytes;
     if (bytesIn < InHeader.bytes) return this.#refuseRunt(bytesIn);
-    const first = Math.min(bytesIn, FIRST_BYTES);
-    gatherInto(this.#memory, readable, 0, this.#copy, this.#in, first);
+    // Less where the data of a WRITE is in a file that is mapped: only the kernel touches that.
+    const first = gatherInto(this.#memory, readable, 0, this.#copy, this.#in, Math.min(bytesIn, FIRST_BYTES));
+    if (first < InHeader.bytes) return this.#refuseRunt(bytesIn);
     const { view } = this.#arena;
     const opcode = InHeader.opcode(view, this.#in);
     const record = opcode < OPCODES.length ? OPCODES[opcode] : undefined;
@@ -193,7 +194,7 @@ export class Gate {
     if (record.code !== INIT && Atomics.load(this.#session, SESSION_INITIALIZED) === 0) return -EIO;
     if (this.#handlers[record.code] === undefined && !isOurs(record.code)) return -ENOSYS;
     const bodyEnd = InHeader.bytes + this.#bodyBytes(record);
-    if (readable.bytes < bodyEnd) return -EINVAL;
+    if (readable.bytes < bodyEnd || gathered < Math.min(bodyEnd, FIRST_BYTES)) return -EINVAL;
 
     const request = this.#request;
     request.opcode = record.code;
@@ -220,7 +221,8 @@ export class Gate {
     if (readable.bytes > REQUEST_BYTES) return -E2BIG;
     if (readable.bytes > gathered) {
       const rest = readable.bytes - gathered;
-      gatherInto(this.#memory, readable, gathered, this.#copy, header + gathered, rest);
+      const copied = gatherInto(this.#memory, readable, gathered, this.#copy, header + gathered, rest);
+      if (copied < rest) return -EFAULT;
     }
     return this.#admitNames(record, header + bodyEnd, header + readable.bytes);
   }

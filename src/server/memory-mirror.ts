@@ -5,7 +5,7 @@ import type { MappedRegion } from '../vhost/index.ts';
 /** One thread's view of the guest memory that the process has mapped. */
 export class MemoryMirror {
   readonly memory = new GuestMemory();
-  readonly #buffers = new Map<number, ArrayBuffer>();
+  readonly #buffers = new Map<number, ArrayBuffer | undefined>();
 
   /** Follows the process's mappings: what is missing from the list may be unmapped once every thread has been here. */
   set(regions: readonly MappedRegion[]): void {
@@ -14,7 +14,7 @@ export class MemoryMirror {
     for (const region of gone) this.#drop(region.guestAddress, region.sizeBytes, region.hostAddress);
     for (const region of regions) {
       if (this.#buffers.has(region.hostAddress)) continue;
-      const buffer = viewMemory(region.hostAddress, region.sizeBytes);
+      const buffer = region.isWindow === true ? undefined : viewMemory(region.hostAddress, region.sizeBytes);
       this.memory.add({ ...region, buffer });
       this.#buffers.set(region.hostAddress, buffer);
     }

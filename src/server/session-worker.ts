@@ -3,7 +3,7 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 
 import { errnoName, type Fd, MAX_REQUEST_QUEUES } from '../core/index.ts';
 import { RANGE_BYTES } from '../coherence/index.ts';
-import { accept, Epoll, eventfd, SysError, waitReadable } from '../sys/index.ts';
+import { accept, Epoll, eventfd, reserveAddresses, SysError, waitReadable } from '../sys/index.ts';
 import {
   Backend,
   type BackendChannel,
@@ -42,13 +42,17 @@ const hiprio = new QueueRunner(mirror.memory, HIPRIO, gate, warn);
 const epoll = new Epoll();
 const wakeFd = eventfd();
 const { lensMountFd } = data;
-const keeper = window && new WindowKeeper({ window, wakeFd, fileSystem, lensMountFd, fulfilled: released, warn });
+const windowBytes = window && window.count * RANGE_BYTES;
+const hostAddress = windowBytes === undefined ? 0 : reserveAddresses(windowBytes);
+const keeper =
+  window && new WindowKeeper({ window, wakeFd, fileSystem, hostAddress, lensMountFd, fulfilled: released, warn });
 
 /** The device behind vhost-user: this thread's hiprio queue and a thread for each request queue. */
 class Device implements VhostDevice {
   readonly queueCount = 1 + MAX_REQUEST_QUEUES;
   readonly config = data.tag === undefined ? undefined : configSpace(data.tag, data.requestQueues);
-  readonly sharedMemory = window && [window.count * RANGE_BYTES];
+  readonly sharedMemory = windowBytes === undefined ? undefined : [windowBytes];
+  readonly window = windowBytes === undefined ? undefined : { hostAddress, sizeBytes: windowBytes };
   readonly #threads: QueueThread[] = [];
   #backend: BackendChannel | undefined;
   #regions: readonly MappedRegion[] = [];

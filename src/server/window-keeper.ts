@@ -2,7 +2,7 @@
 import { type DaxWindow, openLens, RANGE_BYTES, type Wish } from '../coherence/index.ts';
 import { EIO, ENOSYS } from '../core/index.ts';
 import type { RawFileSystem } from '../fs/file-system.ts';
-import { close, drainEventfd } from '../sys/index.ts';
+import { close, drainEventfd, mapAt, unmapAt } from '../sys/index.ts';
 import type { BackendChannel } from '../vhost/index.ts';
 
 /** The only shared memory region of a virtio-fs device (virtio 5.11.4). */
@@ -17,6 +17,7 @@ interface Lens {
 
 /** What the VMM has, or is about to have, in a range. */
 interface Range {
+  readonly address: number;
   lens: Lens | undefined;
   /** Bytes that are mapped. */
   bytes: number;
@@ -33,6 +34,8 @@ export interface KeeperOptions {
   /** An eventfd; see `serve`. */
   readonly wakeFd: number;
   readonly fileSystem: RawFileSystem;
+  /** Reserved addresses, as many as the window has bytes: what the guest has mapped is mapped there as well. */
+  readonly hostAddress: number;
   /** The lens's mount. */
   readonly lensMountFd: number;
   /** Whoever waits for a wish is to ask again. */
@@ -50,8 +53,9 @@ export class WindowKeeper {
 
   constructor(options: KeeperOptions) {
     this.#options = options;
-    this.#ranges = Array.from({ length: options.window.count }, () => {
-      return { lens: undefined, bytes: 0, ticket: 0, busy: false, starts: 0 };
+    this.#ranges = Array.from({ length: options.window.count }, (_, index) => {
+      const address = options.hostAddress + index * RANGE_BYTES;
+      return { address, lens: undefined, bytes: 0, ticket: 0, busy: false, starts: 0 };
     });
     options.window.setWakeFd(options.wakeFd);
   }
@@ -123,6 +127,8 @@ export class WindowKeeper {
     this.#setShown(this.#shown + 1);
     channel.map(SHMID, lens.fd, file.offset, index * RANGE_BYTES, file.bytes, (ok) => {
       range.busy = false;
+      // For requests whose buffer is a mapped file.
+      if (ok && range.lens === lens) mapAt(range.address, lens.fd, file.bytes, file.offset);
       if (!ok) {
         this.#dropLens(range);
         this.#options.warn(
@@ -163,6 +169,7 @@ export class WindowKeeper {
     const { lens } = range;
     range.lens = undefined;
     if (lens === undefined) return;
+    unmapAt(range.address, range.bytes);
     this.#setShown(this.#shown - 1);
     lens.uses -= 1;
     if (lens.uses > 0) return;

@@ -3,10 +3,12 @@ import {
   AT_EMPTY_PATH,
   AT_STATX_DONT_SYNC,
   MAP_ANONYMOUS,
+  MAP_FIXED,
   MAP_NORESERVE,
   MAP_PRIVATE,
   MAP_SHARED,
   MFD_CLOEXEC,
+  PROT_NONE,
   PROT_READ,
   PROT_WRITE,
 } from './constants.ts';
@@ -21,9 +23,9 @@ const libcMemfd = bind('memfd_create', 2);
 /** MAP_FAILED, (void *)-1. */
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 
-/** mmap(2); the address as a number. Throws SysError. */
-export function mmap(length: number, protection: number, flags: number, fd: number, offset: number): number {
-  const address = libcMmap(0n, U(length), I(protection), I(flags), I(fd), U(offset));
+/** mmap(2); the address as a number. Throws SysError. `at`: only with MAP_FIXED. */
+export function mmap(length: number, protection: number, flags: number, fd: number, offset: number, at = 0): number {
+  const address = libcMmap(U(at), U(length), I(protection), I(flags), I(fd), U(offset));
   if (address === MAP_FAILED) throw new SysError('mmap', lastError(), `${length} bytes of descriptor ${fd}`);
   return Number(address);
 }
@@ -36,6 +38,21 @@ export function munmap(address: number, length: number): void {
 /** Maps a shared file or memfd for reading and writing. */
 export function mapShared(fd: number, length: number, offset: number): number {
   return mmap(length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, offset);
+}
+
+/** Addresses for `mapAt`. There is nothing there until then: SIGBUS or SIGSEGV in JavaScript, EFAULT in the kernel. */
+export function reserveAddresses(length: number): number {
+  return mmap(length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+/** Maps a file at reserved addresses. Throws SysError. */
+export function mapAt(address: number, fd: number, length: number, offset: number): void {
+  mmap(length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, offset, address);
+}
+
+/** Gives up what `mapAt` mapped; the addresses stay reserved. */
+export function unmapAt(address: number, length: number): void {
+  mmap(length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0, address);
 }
 
 /** An anonymous file of `sizeBytes`, for memory that is shared with another process. */

@@ -46,6 +46,7 @@ interface Request {
   readonly fileKey: string | undefined;
   /** Of SHMEM_MAP: where in the file. */
   readonly fdOffset: number;
+  readonly shmOffset: number;
   readonly length: number;
   readonly done: Done;
 }
@@ -87,7 +88,10 @@ export class BackendChannel {
     this.#files = files;
     this.#running = options.running;
     this.#saysCommits = options.saysCommits;
-    files.onCommit = (key, fdOffset, length) => this.#hearCommit(key, fdOffset, length);
+    files.commits = {
+      offsetOf: (key, fdOffset, length) => this.#awaited(key, fdOffset, length),
+      commit: () => this.#finish(true),
+    };
     setNonblocking(fd);
   }
 
@@ -137,7 +141,17 @@ export class BackendChannel {
     if (!this.#broken) this.#files.add(fileKey);
     const message = mmapMessage(BackendRequest.SHMEM_MAP, shmid, fdOffset, shmOffset, length);
     const range = rangeKey(shmid, shmOffset);
-    this.#ask({ code: BackendRequest.SHMEM_MAP, message, fds: [fd], range, fileKey, fdOffset, length, done });
+    this.#ask({
+      code: BackendRequest.SHMEM_MAP,
+      message,
+      fds: [fd],
+      range,
+      fileKey,
+      fdOffset,
+      shmOffset,
+      length,
+      done,
+    });
   }
 
   /** Asks for the end of a mapping: exactly one that was asked for by `map`. */
@@ -146,7 +160,7 @@ export class BackendChannel {
     const message = mmapMessage(BackendRequest.SHMEM_UNMAP, shmid, 0, shmOffset, length);
     const range = rangeKey(shmid, shmOffset);
     const nothing = { fds: [], fileKey: undefined, fdOffset: 0 };
-    this.#ask({ ...nothing, code: BackendRequest.SHMEM_UNMAP, message, range, length, done });
+    this.#ask({ ...nothing, code: BackendRequest.SHMEM_UNMAP, message, range, shmOffset, length, done });
   }
 
   #ask(request: Request): void {
@@ -217,10 +231,11 @@ export class BackendChannel {
    * QEMU answers before it has mapped anything: until then a guest would find nothing there. While it maps it sends the
    * range as a memory region, and waits.
    */
-  #hearCommit(key: string, fdOffset: number, length: number): void {
-    if (this.#commitUntil === undefined) return;
+  #awaited(key: string, fdOffset: number, length: number): number {
+    if (this.#commitUntil === undefined) return -1;
     const [first] = this.#requests;
-    if (first.fileKey === key && first.fdOffset === fdOffset && first.length === length) this.#finish(true);
+    const same = first.fileKey === key && first.fdOffset === fdOffset && first.length === length;
+    return same ? first.shmOffset : -1;
   }
 
   #finish(ok: boolean): void {

@@ -9,7 +9,7 @@ import type { Channel, Message } from './channel.ts';
 import { VhostError } from './error.ts';
 import { MappedFiles } from './mapped-files.ts';
 import type { MappedRegion } from './mapped-memory.ts';
-import { MAX_MEMORY_SLOTS, MemoryRegions } from './memory-regions.ts';
+import { type HostWindow, MAX_MEMORY_SLOTS, MemoryRegions } from './memory-regions.ts';
 import {
   Config,
   Feature,
@@ -47,6 +47,8 @@ export interface VhostDevice {
   readonly config?: Uint8Array;
   /** Sizes in bytes of its shared memory regions (windows), by shmid; absent: it has none. */
   readonly sharedMemory?: readonly number[];
+  /** Where it has mapped in this process what it had mapped into the first of them. */
+  readonly window?: HostWindow;
   /** The memory as it is from now on. No ring runs meanwhile; regions that are missing are unmapped afterwards. */
   setMemory(regions: readonly MappedRegion[]): void;
   /** Throws VhostError('RING') where the ring cannot work. */
@@ -132,6 +134,7 @@ export class Backend {
       (device.sharedMemory === undefined ? 0n : bits(P.SHMEM));
     this.#vrings = Array.from({ length: device.queueCount }, () => newVring(false));
     const memoryUser = {
+      window: device.window,
       isRunning: () => this.#vrings.some(({ running }) => running),
       stopAll: () => this.#stopAll(),
       restart: (indices: readonly number[]) => this.#restart(indices),

@@ -1,14 +1,22 @@
 /** The size that a lens has: a descriptor over a file's page cache whose end is beyond all that a guest may ask for. */
 export const LENS_BYTES = 2 ** 62;
 
+/** Hears of what the front-end has mapped. */
+export interface Commits {
+  /** Where in the window a range of a file is that was asked for, and answered for; -1: it was not. */
+  offsetOf(key: string, fdOffset: number, length: number): number;
+  /** That one is there. */
+  commit(): void;
+}
+
 /**
  * Files that the front-end was asked to map into a window, by their identity (`fileIdentity`). They are kept for the
  * connection, not for the backend channel: what is mapped stays mapped when the channel goes.
  */
 export class MappedFiles {
   readonly #counts = new Map<string, number>();
-  /** Hears of a range of a file that the front-end has mapped: who asked for it is to know. */
-  onCommit: (key: string, fdOffset: number, length: number) => void = () => undefined;
+  /** Who asked for the mapping that is being done now. */
+  commits: Commits | undefined;
 
   has(key: string): boolean {
     return this.#counts.has(key);

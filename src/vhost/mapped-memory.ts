@@ -9,6 +9,8 @@ export interface MappedRegion {
   readonly sizeBytes: number;
   readonly userAddress: number;
   readonly hostAddress: number;
+  /** It is a window, for the kernel alone to touch: not all of it is there. */
+  readonly isWindow?: boolean;
 }
 
 /** A region as a message describes it. */

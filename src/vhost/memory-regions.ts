@@ -7,7 +7,7 @@ import { close, fileIdentity, SysError } from '../sys/index.ts';
 import type { Message } from './channel.ts';
 import { VhostError } from './error.ts';
 import { LENS_BYTES, type MappedFiles } from './mapped-files.ts';
-import { type MappedRegion, mapRegion, unmapRegion } from './mapped-memory.ts';
+import { type MappedRegion, mapRegion, type RegionRequest, unmapRegion } from './mapped-memory.ts';
 import { MAX_TABLE_REGIONS, MemoryRegion, MemoryTable, SingleMemoryRegion } from './messages.ts';
 import { readRegion } from './payloads.ts';
 
@@ -26,12 +26,24 @@ export interface MemoryUser {
   restart(indices: readonly number[]): void;
   /** The memory as it is from now on. No ring runs meanwhile. Throws where it cannot be. */
   setMemory(regions: readonly MappedRegion[]): void;
+  /** Where this process has the device's window, if it has one. */
+  readonly window: HostWindow | undefined;
 }
+
+/** A window as this process has it: reserved addresses, at which the device maps what it has the front-end map. */
+export interface HostWindow {
+  readonly hostAddress: number;
+  readonly sizeBytes: number;
+}
+
+/** The front-end may put no ring into a window: it has no address that it could name. */
+const NO_USER_ADDRESS = 2 ** 52;
 
 export class MemoryRegions {
   readonly #user: MemoryUser;
   readonly #files: MappedFiles;
   #regions: readonly MappedRegion[] = [];
+  #window: MappedRegion | undefined;
   /** Guest addresses of ranges of windows, accepted or refused. */
   readonly #windowRanges = new Set<number>();
 
@@ -89,7 +101,7 @@ export class MemoryRegions {
     if (key !== undefined) {
       close(fd);
       this.#rememberWindowRange(request.guestAddress);
-      this.#files.onCommit(key, request.mmapOffset, request.sizeBytes);
+      this.#hearCommit(key, request);
       if (this.#user.isRunning()) throw new VhostError('WINDOW', 'ADD_MEM_REG: a range of a window');
       return undefined;
     }
@@ -115,8 +127,30 @@ export class MemoryRegions {
 
   /** All memory goes: rings stop. */
   clear(): void {
+    this.#window = undefined;
     this.#replace([]);
     this.#windowRanges.clear();
+  }
+
+  /** A range is mapped: so we learn where the guest has the window. Requests may speak of it from then on. */
+  #hearCommit(key: string, { guestAddress, mmapOffset, sizeBytes }: RegionRequest): void {
+    const { commits } = this.#files;
+    const offset = commits?.offsetOf(key, mmapOffset, sizeBytes) ?? -1;
+    if (offset < 0) return;
+    const { window } = this.#user;
+    const start = guestAddress - offset;
+    if (window !== undefined && this.#window?.guestAddress !== start) {
+      const before = this.#window;
+      this.#window = { ...window, guestAddress: start, userAddress: NO_USER_ADDRESS, isWindow: true };
+      try {
+        this.#replace(this.#regions);
+      } catch (error) {
+        if (!(error instanceof VhostError)) throw error;
+        // Where guest memory is there is no window.
+        this.#window = before;
+      }
+    }
+    commits?.commit();
   }
 
   /** The file of a region, if a back-end of this VM had it mapped into a window: a lens, or a file of this one. */
@@ -138,13 +172,17 @@ export class MemoryRegions {
     if (ranges.size > MAX_WINDOW_RANGES) ranges.delete(ranges.values().next().value as number);
   }
 
+  #withWindow(regions: readonly MappedRegion[]): readonly MappedRegion[] {
+    return this.#window === undefined ? regions : [...regions, this.#window];
+  }
+
   /** Rings that run are stopped for the change and go on where they were. */
   #replace(regions: readonly MappedRegion[]): void {
     const gone = this.#regions.filter((region) => !regions.includes(region));
     const added = regions.filter((region) => !this.#regions.includes(region));
     const running = this.#user.stopAll();
     try {
-      this.#user.setMemory(regions);
+      this.#user.setMemory(this.#withWindow(regions));
     } catch (error) {
       this.#user.setMemory(this.#regions);
       for (const region of added) unmapRegion(region);

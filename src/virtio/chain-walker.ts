@@ -109,7 +109,7 @@ export class ChainWalker {
   /** Points `#table` at an indirect table, or at a copy of it when it cannot be read by words where it lies. */
   #openTable(low: number, high: number, length: number): boolean {
     const slot = this.#memory.windowOf(low, high, length);
-    if (slot !== -1 && (this.#memory.windowOffset & 3) === 0) {
+    if (slot !== -1 && (this.#memory.windowOffset & 3) === 0 && this.#memory.windows.isThere(slot)) {
       this.#table = this.#memory.windows.views[slot].words;
       this.#tableAt = this.#memory.windowOffset >> 2;
       return true;

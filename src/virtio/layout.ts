@@ -114,7 +114,7 @@ export function mapDescriptors(memory: GuestMemory, descriptorTable: number, siz
 
 function mapPart(memory: GuestMemory, what: string, address: number, bytes: number, alignment: number): Uint8Array {
   const region = memory.regionOfHost(address, bytes);
-  if (region === undefined) {
+  if (region?.buffer === undefined) {
     throw new QueueError('OUTSIDE', `the ${what} (${bytes} bytes at host address ${address}) is not in guest memory`);
   }
   const offset = address - region.hostAddress;

@@ -415,7 +415,7 @@ test('a driver that changes anything at any moment gets nothing but bad chains a
     const buffers = [3, 9, 40].map((length, i) => ({ address: setup.start + RINGS_BYTES + 0x1f0 + i * 64, length }));
     while (model.driver.add(buffers.slice(0, 2), buffers.slice(2), { indirect }) !== -1);
     model.driver.publish();
-    const rings = new Uint8Array(model.memory.regions[0].buffer);
+    const rings = new Uint8Array(model.memory.regions[0].buffer as ArrayBuffer);
     const chain = new Chain(16);
     const popped = [...model.inFlight];
     for (const { field, value, bytes, pops, keep } of list) {
