@@ -10,8 +10,8 @@ import { closeExport, openExport, openSession, openWorker } from '../src/fs/pass
 import { OPCODES } from '../src/fuse/index.ts';
 
 const TEXT = readFileSync(new URL('../docs/OPCODES.md', import.meta.url), 'utf8');
-/** Served by the gate, without the file system. */
-const GATE = ['INIT', 'DESTROY', 'INTERRUPT'];
+/** Served by the gate, and for the DAX window, without the file system. */
+const GATE = ['INIT', 'DESTROY', 'INTERRUPT', 'SETUPMAPPING', 'REMOVEMAPPING'];
 
 /** Rows that start with a number: code, name, what it does. */
 const ROWS = TEXT.matchAll(/^\| (\d+) \| ([A-Z_0-9]+) \| ([^|]+) \|/gm).toArray();

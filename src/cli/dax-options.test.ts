@@ -11,7 +11,7 @@ const MIB = 2 ** 20;
 function parse(...args: string[]): DaxFlags {
   const command = new Command().exitOverride().configureOutput({ writeErr: () => undefined });
   addDaxOptions(command);
-  return { ...(command.parse(args, { from: 'user' }).opts() as DaxFlags), readonly: false, tag: 'share' };
+  return { ...command.parse(args, { from: 'user' }).opts<DaxFlags>(), readonly: false, tag: 'share' };
 }
 
 test('a window is a power of two, 2M or more, and a size has a unit', () => {
