@@ -22,7 +22,7 @@ export class ByteView {
 
 /**
  * Copies `length` bytes, from byte `from` of the segment list on, out of guest memory to `target` at `at`.
- * Returns the bytes copied: fewer when the list is shorter, or when a region of it cannot be copied or has been removed.
+ * Returns the bytes copied: fewer when the list is shorter, or when a region of it has gone or cannot be copied.
  * Throws an AssertionError when `target` is too small.
  *
  * Fast for the same `target` again and again; who has several in turns keeps a ByteView of each and uses
