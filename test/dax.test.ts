@@ -151,7 +151,7 @@ test('ranges that are given back are answered for at once, and an unmount when a
   assert.equal(machine.mount.guest.isAnswered(posted), false);
   unmapped.push(machine.unmap());
   machine.answer(posted);
-  assert.deepEqual(unmapped.map(({ shmOffset }) => shmOffset / RANGE_BYTES).toSorted(), [0, 1, 2]);
+  assert.deepEqual(new Set(unmapped.map(({ shmOffset }) => shmOffset / RANGE_BYTES)), new Set([0, 1, 2]));
 });
 
 test('a device that stands still asks its VMM for nothing', { skip }, (t) => {

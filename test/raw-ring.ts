@@ -138,6 +138,7 @@ export class RawRing {
     let [readable, writable] = [0n, 0n];
     let inTable = false;
     let sawWritable = false;
+    let outside = false;
     for (let hops = 0; hops < entries; hops += 1) {
       const at = this.#get(table + index * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES);
       const [address, length] = [at.getBigUint64(0, true), BigInt(at.getUint32(8, true))];
@@ -150,13 +151,16 @@ export class RawRing {
         continue;
       }
       const isWritable = (flags & WRITE) !== 0;
-      if (!inside || (sawWritable && !isWritable)) return BAD;
+      if (sawWritable && !isWritable) return BAD;
       sawWritable = isWritable;
-      if (isWritable) writable += length;
+      // What comes first in either half is a header.
+      if (!inside && (isWritable ? writable : readable) === 0n) return BAD;
+      if (!inside) outside = true;
+      else if (isWritable) writable += length;
       else readable += length;
       if ((flags & NEXT) === 0) {
-        const bad = readable + writable > 2n ** 32n;
-        return bad ? BAD : { bad, readableBytes: Number(readable), writableBytes: Number(writable) };
+        if (!outside && readable + writable > 2n ** 32n) return BAD;
+        return { bad: outside, readableBytes: Number(readable), writableBytes: Number(writable) };
       }
       index = next;
       if (index >= entries) return BAD;

@@ -176,7 +176,8 @@ export class Gate {
   refuse(chain: Chain, error: number): number {
     const { readable, writable } = chain;
     if (readable.bytes < InHeader.bytes || writable.bytes < OutHeader.bytes) return this.#refuseRunt(readable.bytes);
-    gatherInto(this.#memory, readable, 0, this.#copy, this.#in, InHeader.bytes);
+    const copied = gatherInto(this.#memory, readable, 0, this.#copy, this.#in, InHeader.bytes);
+    if (copied < InHeader.bytes) return this.#refuseRunt(readable.bytes);
     const written = this.#reply(chain, undefined, error);
     this.#counters.count(InHeader.opcode(this.#arena.view, this.#in), true, readable.bytes, written, 0);
     return written;

@@ -1,4 +1,4 @@
-import { EINTR } from '../core/index.ts';
+import { EFAULT, EINTR } from '../core/index.ts';
 import type { GuestMemory } from '../memory/index.ts';
 import { drainEventfd, signalEventfd } from '../sys/index.ts';
 import type { RingSetup } from '../vhost/index.ts';
@@ -90,7 +90,7 @@ export class QueueRunner {
         this.#serve();
       } else if (popped === POP_BAD_CHAIN) {
         this.#warn(`queue ${queue.index}: a request is dropped: ${queue.lastError}`);
-        queue.push(this.#chain.head, 0);
+        queue.push(this.#chain.head, this.#gate.refuse(this.#chain, -EFAULT));
       } else {
         this.#publish(ring);
         if (popped === POP_BROKEN) {

@@ -14,6 +14,7 @@ import {
 const TABLE_PIECES = 512;
 /** virtio 2.7.5.2: no chain is longer than 2^32 bytes. */
 const CHAIN_MAX_BYTES = 2 ** 32;
+const OUTSIDE = 'a descriptor outside guest memory';
 
 /**
  * Reads chains of descriptors out of a queue's table. All that the driver may have written there is checked, and each
@@ -48,12 +49,15 @@ export class ChainWalker {
     this.#table = NO_RINGS.descriptors;
   }
 
-  /** Fills `chain` from the descriptors that begin at `head`. What is wrong, with a chain without segments, or ''. */
+  /**
+   * Fills `chain` from the descriptors that begin at `head`. What is wrong, with a chain without segments, or ''. Where
+   * only some of its memory is not there, the chain has the rest, for an answer: a driver may take silence for success.
+   */
   walk(chain: Chain, head: number): string {
     chain.head = head;
     chain.clear();
     const error = this.#fill(chain, head);
-    if (error !== '') chain.clear();
+    if (error !== '' && error !== OUTSIDE) chain.clear();
     return error;
   }
 
@@ -65,6 +69,7 @@ export class ChainWalker {
     let inTable = false;
     let index = head;
     let sawWritable = false;
+    let outside = false;
     for (let hops = 0; ; hops += 1) {
       // Whoever goes through more entries than there are meets one twice (virtio 2.7.5.2: loops are forbidden).
       if (hops === entries) return 'a chain of descriptors is a loop';
@@ -96,13 +101,17 @@ export class ChainWalker {
       sawWritable = writable;
       const segments = writable ? chain.writable : chain.readable;
       if (!this.#memory.appendWords(segments, low | 0, high | 0, length | 0)) {
-        return segments.overflow ? 'a chain in too many pieces' : 'a descriptor outside guest memory';
+        if (segments.overflow) return 'a chain in too many pieces';
+        // What begins with it is no header of either kind.
+        if (segments.count === 0) return 'a header outside guest memory';
+        outside = true;
       }
       chain.descriptors += 1;
       if ((word & DESCRIPTOR_F_NEXT) === 0) break;
       index = word >>> 16;
       if (index >= entries) return 'a next field outside the table';
     }
+    if (outside) return OUTSIDE;
     return chain.readable.bytes + chain.writable.bytes > CHAIN_MAX_BYTES ? 'a chain of more than 2^32 bytes' : '';
   }
 

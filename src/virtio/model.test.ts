@@ -396,7 +396,9 @@ function serve(model: Model, chain: Chain, popped: number[], times: number, keep
     checkSegments(model, chain.readable);
     checkSegments(model, chain.writable);
     assert(chain.readable.bytes + chain.writable.bytes <= 2 ** 32);
-    if (result === POP_BAD_CHAIN) assert.equal(chain.readable.count + chain.writable.count, 0);
+    if (result === POP_BAD_CHAIN && device.lastError !== 'a descriptor outside guest memory') {
+      assert.equal(chain.readable.count + chain.writable.count, 0);
+    }
     popped.push(chain.head);
     if (!keep) for (const head of popped.splice(0)) device.push(head, chain.writable.bytes);
   }
