@@ -85,7 +85,7 @@ scenes('a window in which all files have room', DAX, (scene) => {
   });
 });
 
-scenario('a window too small for a file shows it all the same', { ...DAX, daxWindow: '32M' }, async (stage) => {
+scenario('a window too small for a file shows it all the same', { ...DAX, daxWindow: '32M', queues: 2, cpus: 2 }, async (stage) => {
   await checkSums(stage);
   await checkSums(stage);
   assert.ok((await requests(stage, 'REMOVEMAPPING')) > 0);

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 
 import { lensRefusal, RANGE_BYTES } from '../src/coherence/index.ts';
-import { EBADF, EINVAL, EIO } from '../src/core/index.ts';
+import { EBADF, EINVAL, EIO, ESTALE } from '../src/core/index.ts';
 import { opcodes, RemovemappingIn, RemovemappingOne, SetupmappingIn } from '../src/fuse/index.ts';
-import { close, mapShared, munmap, viewMemory, waitReadable } from '../src/sys/index.ts';
+import { close, mapShared, munmap, O_CREAT, O_RDWR, O_TRUNC, viewMemory, waitReadable } from '../src/sys/index.ts';
 import { BackendRequest, type BackendRequests, type WindowRequest } from '../src/vhost/index.ts';
 import { commonDaemon } from './daemon.ts';
 import { body, concat } from './fuse.ts';
@@ -152,6 +152,13 @@ test('ranges that are given back are answered for at once, and an unmount when a
   unmapped.push(machine.unmap());
   machine.answer(posted);
   assert.deepEqual(new Set(unmapped.map(({ shmOffset }) => shmOffset / RANGE_BYTES)), new Set([0, 1, 2]));
+});
+
+test('a guest that would create what another has made meanwhile, and empty it, is to look again', { skip }, (t) => {
+  const machine = new Machine(t);
+  const flags = O_RDWR | O_CREAT | O_TRUNC;
+  machine.mount.create(ROOT, 'a', { flags, mode: 0o644 }, ESTALE);
+  assert.equal(machine.mount.getattr(machine.a).size, 5000n);
 });
 
 test('a device that stands still asks its VMM for nothing', { skip }, (t) => {

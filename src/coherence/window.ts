@@ -225,6 +225,11 @@ export class DaxWindow {
     for (const w of extended) Atomics.wait(words, w + STATE, WANTED, ANSWER_MS);
   }
 
+  /** Changes when a range is to show something else. */
+  ticket(range: number): number {
+    return Atomics.load(this.#words, at(range) + TICKET);
+  }
+
   /** What a range is to show. */
   wish(range: number): Wish {
     const words = this.#words;

@@ -166,7 +166,8 @@ export class Gate {
       if (this.#waits !== undefined && !hiprio) return SERVE_AGAIN;
       result = -EAGAIN;
     }
-    if (this.#mappings?.isCut) this.#mappings.extend();
+    // Not on the hiprio queue, whose thread has it done, and which tells nobody of sizes.
+    if (!hiprio && this.#mappings?.isCut) this.#mappings.extend();
     const written = replies ? this.#reply(chain, record, result) : 0;
     this.#counters.count(opcode, result < 0, bytesIn, written, latencyBucket(start));
     return written;

@@ -82,9 +82,8 @@ export class WindowKeeper {
 
   #serveRange(index: number): void {
     const range = this.#ranges[index];
-    if (range.busy) return;
+    if (range.busy || range.ticket === this.#options.window.ticket(index)) return;
     const wish = this.#options.window.wish(index);
-    if (range.ticket === wish.ticket) return;
     if (range.lens !== undefined) this.#unmap(index, range);
     else if (wish.file === undefined) range.ticket = wish.ticket;
     else this.#map(index, range, wish, wish.file);

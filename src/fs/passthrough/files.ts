@@ -11,6 +11,7 @@ import {
   ENOSYS,
   EOPNOTSUPP,
   EROFS,
+  ESTALE,
   EBADF,
 } from '../../core/index.ts';
 import {
@@ -198,6 +199,8 @@ export class Files {
     // Somebody else created it meanwhile. It may be anything, so it is opened as any known inode is.
     const exists = fd === -EEXIST && (guestFlags & O_EXCL) === 0;
     if (fd < 0 && !exists) return fd === -EMFILE ? -ENFILE : fd;
+    // Others may have it mapped, and must lose sight of its end first: the guest is to look again, and open it.
+    if (exists && (guestFlags & O_TRUNC) !== 0 && context.policy.daxMinBytes < Infinity) return -ESTALE;
     if (!exists) {
       const created = this.#replyCreated(request, fd, dir, guestFlags);
       if (created < 0 && request.contextCount > 0) unlinkat(dirFd, name, 0);
