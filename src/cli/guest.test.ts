@@ -36,8 +36,10 @@ test('arguments that cannot be are refused with what can', async () => {
 test('a guest with DAX has a daemon with a window, which tells it the tag', () => {
   assert.deepEqual(daemonArguments({}), []);
   assert.deepEqual(daemonArguments({ dax: false, readonly: true }), ['--readonly']);
-  assert.deepEqual(daemonArguments({ dax: true }), ['--tag', 'share', '--dax-window', '512M']);
-  assert.deepEqual(daemonArguments({ daxWindow: '64M' }), ['--tag', 'share', '--dax-window', '64M']);
+  const one = ['--tag', 'share', '--request-queues', '1'];
+  assert.deepEqual(daemonArguments({ dax: true }), [...one, '--dax-window', '512M']);
+  assert.deepEqual(daemonArguments({ daxWindow: '64M' }), [...one, '--dax-window', '64M']);
+  assert.ok(daemonArguments({ dax: true, queues: 4 }).join(' ').includes('--request-queues 4'));
 });
 
 test('a directory that is none is refused by its name', () => {
