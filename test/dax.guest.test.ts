@@ -85,12 +85,16 @@ scenes('a window in which all files have room', DAX, (scene) => {
   });
 });
 
-scenario('a window too small for a file shows it all the same', { ...DAX, daxWindow: '32M', queues: 2, cpus: 2 }, async (stage) => {
-  await checkSums(stage);
-  await checkSums(stage);
-  assert.ok((await requests(stage, 'REMOVEMAPPING')) > 0);
-  assert.equal(await requests(stage, 'READ'), 0);
-});
+scenario(
+  'a window too small for a file shows it all the same',
+  { ...DAX, daxWindow: '32M', queues: 2, cpus: 2 },
+  async (stage) => {
+    await checkSums(stage);
+    await checkSums(stage);
+    assert.ok((await requests(stage, 'REMOVEMAPPING')) > 0);
+    assert.equal(await requests(stage, 'READ'), 0);
+  },
+);
 
 scenario(
   'without a mount option files of --dax-min-size and more are mapped, and the others read',

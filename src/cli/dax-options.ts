@@ -68,6 +68,6 @@ export function daxWindowOf(options: DaxFlags): number | undefined {
     );
   }
   const refusal = lensRefusal();
-  if (refusal !== undefined) throw new UserError(`${given} cannot be had here: ${refusal}`);
+  if (refusal !== undefined) throw new UserError(`${given} cannot be had here: ${refusal}.`);
   return daxWindow;
 }

@@ -119,8 +119,9 @@ async function findLens(): Promise<Finding> {
 
 /** @param refusal of `lensRefusal`. */
 export function lensFinding(refusal: string | undefined): Finding {
-  if (refusal === undefined) return { state: 'good', what: 'DAX', found: 'can work for files of any size' };
-  const found = 'cannot work for files of any size';
+  if (refusal === undefined)
+    return { state: 'good', what: 'DAX', found: 'guests can map files (--dax-window), with QEMU 11.1 or newer' };
+  const found = 'guests cannot map files (--dax-window)';
   return { state: 'less', what: 'DAX', found, advice: `${refusal[0].toUpperCase()}${refusal.slice(1)}.` };
 }
 

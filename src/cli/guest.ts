@@ -107,7 +107,9 @@ export function daemonArguments(options: GuestOptions): string[] {
   return [
     ...(options.readonly === true ? ['--readonly'] : []),
     // The device that can have a window has no name of its own: the daemon tells it.
-    ...(window === undefined ? [] : ['--tag', TAG, '--request-queues', `${options.queues ?? 1}`, '--dax-window', window]),
+    ...(window === undefined
+      ? []
+      : ['--tag', TAG, '--request-queues', `${options.queues ?? 1}`, '--dax-window', window]),
   ];
 }
 
