@@ -5,6 +5,7 @@ import { test } from 'node:test';
 
 import { report } from '../bench/report.ts';
 import { type Daemon, fetchTools, type Scene, scenes, type Vm } from '../lab/index.ts';
+import { lensRefusal } from '../src/coherence/index.ts';
 
 const MINUTE_MS = 60_000;
 /** Transactions of each guest. */
@@ -13,6 +14,7 @@ const BATCH = 20;
 
 const PRAGMAS = {
   rollback: 'PRAGMA journal_mode=DELETE;',
+  shared: 'PRAGMA journal_mode=WAL;',
   wal: 'PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL;',
 };
 
@@ -134,4 +136,17 @@ if (found instanceof Error) {
       await awaitGauges(stage.daemon, 'lockOwners 0, waiting 0');
     });
   });
+
+  const refusal = lensRefusal();
+  const sharing = 'two guests with --posix-locks that map *-shm';
+  if (refusal !== undefined) {
+    test(sharing, { skip: refusal });
+  } else {
+    const daemonArgs = ['--posix-locks', '--dax-name', '*-shm'];
+    scenes(sharing, { ...GUESTS, daxWindow: '64M', daemonArgs, tools: found.tree }, (scene) => {
+      scene('SQLite with a write-ahead log loses none of two guests that write at once', async (stage) => {
+        await writeFromBoth(stage, 'shared.db', PRAGMAS.shared, false);
+      });
+    });
+  }
 }

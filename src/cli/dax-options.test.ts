@@ -21,6 +21,8 @@ test('a window is a power of two, 2M or more, and a size has a unit', () => {
   for (const wrong of ['', '0', '1M', '3M', '300M', '512 M', '512MB', '-2M', 'a']) {
     assert.throws(() => parse('--dax-window', wrong), CommanderError, wrong);
   }
+  assert.deepEqual(parse('--dax-name', '*-shm', '--dax-name', 'a*', '--dax-name', 'b').daxName, ['*-shm', 'a*', 'b']);
+  for (const wrong of ['', 'a/b', '*a*', 'a*b']) assert.throws(() => parse('--dax-name', wrong), CommanderError, wrong);
   for (const wrong of ['0', '65', 'two']) assert.throws(() => parse('--request-queues', wrong), CommanderError, wrong);
 });
 

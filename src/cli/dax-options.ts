@@ -8,6 +8,7 @@ export interface DaxFlags {
   /** Bytes. */
   readonly daxWindow?: number;
   readonly daxMinSize: number;
+  readonly daxName?: string[];
   readonly daxLargeWindow: boolean;
   readonly requestQueues: number;
   readonly readonly: boolean;
@@ -24,6 +25,12 @@ function parseSize(text: string): number {
   const match = /^(\d{1,12})([KMG]?)$/i.exec(text);
   if (match === null) throw new InvalidArgumentError('It is a size like 512M or 1G.');
   return Number(match[1]) * UNITS[match[2].toUpperCase()];
+}
+
+/** Names for commander. A star stands for anything at one end. */
+function collectNames(name: string, before: string[] | undefined): string[] {
+  if (/^[^*/\0]+$|^\*[^*/\0]*$|^[^*/\0]+\*$/.test(name)) return [...(before ?? []), name];
+  throw new InvalidArgumentError('It is the name of a file, or its beginning or its end with a *, and no path.');
 }
 
 /** A window is a PCI memory region, which has a power of two of bytes. */
@@ -47,6 +54,7 @@ export function addDaxOptions(command: Command): void {
       parseSize,
       MIB,
     )
+    .option('--dax-name <name>', 'only files of that name, whatever their size; several times: *-shm', collectNames)
     .option('--dax-large-window', 'allow windows of more than 512M, of which QEMU would die', false)
     .option('--request-queues <count>', 'what a VMM is told that takes the tag from the daemon', parseQueues, 1);
 }

@@ -176,7 +176,7 @@ async function serve(options: Options): Promise<void> {
     rlimitNofile: options.rlimitNofile,
     preserveNoatime: options.preserveNoatime,
     allowDirectIo: options.allowDirectIo,
-    daxMinBytes: windowBytes === undefined ? undefined : options.daxMinSize,
+    dax: windowBytes === undefined ? undefined : { minBytes: options.daxMinSize, names: options.daxName ?? [] },
     posixLocks,
     flock,
   };

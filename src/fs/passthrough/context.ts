@@ -21,8 +21,6 @@ import {
   S_IFMT,
   S_IFREG,
   STATX_ALL,
-  STATX_ATTR_APPEND,
-  STATX_ATTR_IMMUTABLE,
   STATX_BASIC_STATS,
   STATX_CTIME,
   STATX_MNT_ID,
@@ -41,8 +39,27 @@ import { type Inodes, ROOT_SLOT } from './inodes.ts';
 import type { Lookups } from './lookups.ts';
 import { type InodeFileHandles, MOUNT_FILES, MOUNT_READONLY, MOUNT_REOPENS } from './mounts.ts';
 import type { Opened } from './opened.ts';
+import { DaxFiles, type DaxChoice } from './dax-files.ts';
 import { ProcNames } from './proc-names.ts';
 import { Privileges } from './privileges.ts';
+import {
+  BLKSIZE,
+  NLINK,
+  UID,
+  GID,
+  MODE,
+  INO,
+  SIZE,
+  BLOCKS,
+  ATIME,
+  CTIME,
+  MTIME,
+  RDEV_MAJOR,
+  RDEV_MINOR,
+  DEV_MAJOR,
+  DEV_MINOR,
+  MNT_ID,
+} from './statx-words.ts';
 
 /** What the guest may keep, in the numbers that replies carry. */
 export interface ReplyPolicy {
@@ -62,8 +79,8 @@ export interface ReplyPolicy {
   /** FOPEN flags of files and of directories. */
   readonly fileFlags: number;
   readonly directoryFlags: number;
-  /** Regular files of that many bytes or more are for the DAX window. */
-  readonly daxMinBytes: number;
+  /** Absent: there is no DAX window. */
+  readonly dax: DaxChoice | undefined;
 }
 
 export interface ContextOptions {
@@ -80,26 +97,6 @@ export interface ContextOptions {
   readonly announceSubmounts: boolean;
   readonly warn: (message: string) => void;
 }
-
-// struct statx, in words (include/uapi/linux/stat.h).
-const BLKSIZE = 1;
-const ATTRIBUTES = 2;
-const NLINK = 4;
-const UID = 5;
-const GID = 6;
-/** The low half of the word is stx_mode. */
-const MODE = 7;
-const INO = 8;
-const SIZE = 10;
-const BLOCKS = 12;
-const ATIME = 16;
-const CTIME = 24;
-const MTIME = 28;
-const RDEV_MAJOR = 32;
-const RDEV_MINOR = 33;
-const DEV_MAJOR = 34;
-const DEV_MINOR = 35;
-const MNT_ID = 36;
 
 /** In struct fuse_attr, in words. */
 const ATTR_FLAGS = 21;
@@ -137,6 +134,7 @@ export class Context {
   readonly #statAddress: number;
   readonly #stat: number;
   readonly #how: number;
+  readonly daxFiles: DaxFiles;
   readonly #procNames: ProcNames;
 
   constructor(options: ContextOptions) {
@@ -164,6 +162,7 @@ export class Context {
     const statAt = arena.reserve(STATX_BYTES);
     this.#stat = statAt >> 2;
     this.#statAddress = arena.address + statAt;
+    this.daxFiles = new DaxFiles(options.policy.dax, options.inodes, arena.u32, this.#stat);
     this.#procNames = new ProcNames(arena);
     this.procPath = this.#procNames.path;
     const howAt = arena.reserve(24);
@@ -191,13 +190,6 @@ export class Context {
     return this.arena.u32[this.#stat + SIZE] + this.arena.u32[this.#stat + SIZE + 1] * 0x1_0000_0000;
   }
 
-  /** What cannot be opened to be written cannot be mapped. */
-  #isForDax(slot: number): boolean {
-    if (this.size < this.policy.daxMinBytes || (this.mode & S_IFMT) !== S_IFREG) return false;
-    if (this.inodes.mounts.isReadonly(this.inodes.mount(slot))) return false;
-    return (this.arena.u32[this.#stat + ATTRIBUTES] & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) === 0;
-  }
-
   /** Major and minor in 32 bits, as the kernel's dev_t has them, signed. */
   get #device(): number {
     return (this.arena.u32[this.#stat + DEV_MAJOR] << 20) | this.arena.u32[this.#stat + DEV_MINOR];
@@ -220,8 +212,13 @@ export class Context {
   }
 
   /** The inode behind a directory's name (at `nameAt` of `names`, checked by the gate), pinned and looked at. */
-  lookUp(dirFd: number, dirSlot: number, names: Pick<Scratch, 'address'>, nameAt: number): number {
-    const { address } = names;
+  lookUp(dirFd: number, dirSlot: number, names: Pick<Scratch, 'address' | 'u8'>, nameAt: number): number {
+    const slot = this.#lookUp(dirFd, dirSlot, names.address, nameAt);
+    if (slot > 0) this.daxFiles.note(slot, names.u8, nameAt);
+    return slot;
+  }
+
+  #lookUp(dirFd: number, dirSlot: number, address: number, nameAt: number): number {
     const result = statxName(dirFd, address, nameAt, AT_SYMLINK_NOFOLLOW, LOOK, this.#statAddress);
     if (result < 0) return result;
     const known = this.#findLooked(dirSlot);
@@ -494,7 +491,7 @@ export class Context {
     // new_encode_dev, include/linux/kdev_t.h.
     u32[w + 19] = (minor & 0xff) | (from[s + RDEV_MAJOR] << 8) | ((minor & ~0xff) << 12);
     u32[w + 20] = from[s + BLKSIZE];
-    u32[w + ATTR_FLAGS] = this.#isForDax(slot) ? DAX : 0;
+    u32[w + ATTR_FLAGS] = this.daxFiles.isFor(slot) ? DAX : 0;
     this.#showInode(request, slot, w);
   }
 }

@@ -24,6 +24,7 @@ import {
   LseekIn,
   LseekOut,
   OpenIn,
+  opcodes,
   ReadIn,
   ReleaseIn,
   WriteIn,
@@ -72,6 +73,8 @@ import { OpenFile } from './open-file.ts';
 import { bytesBeforeEnd, openFile } from './open-flags.ts';
 import { Vectors } from './vectors.ts';
 
+/** TMPFILE has no name. */
+const CREATE = opcodes.CREATE.code;
 const OPEN_OUT_BYTES = 16;
 const ENTRY_OUT_BYTES = 128;
 /** Flags of a guest's open that mean something to the host. O_APPEND comes with each write: see there. */
@@ -200,7 +203,7 @@ export class Files {
     const exists = fd === -EEXIST && (guestFlags & O_EXCL) === 0;
     if (fd < 0 && !exists) return fd === -EMFILE ? -ENFILE : fd;
     // Others may have it mapped, and must lose sight of its end first: the guest is to look again, and open it.
-    if (exists && (guestFlags & O_TRUNC) !== 0 && context.policy.daxMinBytes < Infinity) return -ESTALE;
+    if (exists && (guestFlags & O_TRUNC) !== 0 && context.policy.dax !== undefined) return -ESTALE;
     if (!exists) {
       const created = this.#replyCreated(request, fd, dir, guestFlags);
       if (created < 0 && request.contextCount > 0) unlinkat(dirFd, name, 0);
@@ -247,6 +250,7 @@ export class Files {
       close(fd);
       return slot;
     }
+    if (request.opcode === CREATE) context.daxFiles.note(slot, request.scratch.u8, request.name);
     context.writeEntryOut(request, request.reply, slot, dir);
     return this.#replyOpened(slot, this.#replyOpen(request, fd, slot, guestFlags, request.reply + ENTRY_OUT_BYTES));
   }

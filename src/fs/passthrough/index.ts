@@ -30,6 +30,7 @@ import { Attributes } from './attributes.ts';
 import { Context, type ReplyPolicy } from './context.ts';
 import { Credentials } from './credentials.ts';
 import { Directories } from './directories.ts';
+import { type DaxChoice, DaxFiles } from './dax-files.ts';
 import { canReopen } from './file-handle.ts';
 import { Files } from './files.ts';
 import { Handles, type SharedHandles } from './handles.ts';
@@ -83,8 +84,8 @@ export interface PassthroughOptions {
   readonly preserveNoatime?: boolean;
   /** O_DIRECT of the guest is passed on; default false. */
   readonly allowDirectIo?: boolean;
-  /** Guests that have a DAX window are to map regular files of that many bytes or more; default: none. */
-  readonly daxMinBytes?: number;
+  /** What guests that have a DAX window are to map; absent: there is none. */
+  readonly dax?: Pick<DaxChoice, 'minBytes' | 'names'>;
 }
 
 export interface PassthroughExport {
@@ -167,7 +168,7 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
     fileFlags:
       (options.directIo ? flags.FOPEN.DIRECT_IO | flags.FOPEN.PARALLEL_DIRECT_WRITES : 0) |
       (options.keepCache ? flags.FOPEN.KEEP_CACHE : 0),
-    daxMinBytes: options.daxMinBytes ?? Number.POSITIVE_INFINITY,
+    dax: options.dax && DaxFiles.choose(options.dax.minBytes, options.dax.names, SESSION_CAPACITY),
     directoryFlags: options.cacheDirectories ? flags.FOPEN.KEEP_CACHE | flags.FOPEN.CACHE_DIR : 0,
   };
   return {
@@ -222,7 +223,7 @@ function addRoot(inodes: Inodes, rootFd: number, mountFd: number, reopens: boole
       keepUnchanged: false,
       fileFlags: 0,
       directoryFlags: 0,
-      daxMinBytes: Number.POSITIVE_INFINITY,
+      dax: undefined,
     },
     procFd: -1,
     inodeFileHandles: 'never',
