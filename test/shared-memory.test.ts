@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 
-import type { Fd } from '../src/core/index.ts';
+import { EAGAIN, type Fd } from '../src/core/index.ts';
 import {
   accept,
   close,
@@ -16,6 +16,7 @@ import {
   listenUnix,
   memfd,
   O_PATH,
+  receiveMessage,
   sendMessage,
   setNonblocking,
   socketPair,
@@ -30,7 +31,6 @@ import {
   LENS_BYTES,
   MappedFiles,
   type MappedRegion,
-  type Message,
   type RingSetup,
   type VhostDevice,
 } from '../src/vhost/index.ts';
@@ -39,8 +39,11 @@ import { RawFrontEnd, type RawQueue, regionPayload, u64 } from './raw-front-end.
 
 const MIB = 1024 * 1024;
 const RANGE = 2 * MIB;
+const HEADER_BYTES = 12;
+const MESSAGE_BYTES = HEADER_BYTES + 40;
 const MAP = 9;
 const UNMAP = 10;
+const NAMES: Record<number, string> = { [MAP]: 'map', [UNMAP]: 'unmap' };
 const P = { REPLY_ACK: 3n, BACKEND_REQ: 5n, BACKEND_SEND_FD: 10n, SHMEM: 22n };
 const bit = (number: bigint): bigint => 1n << number;
 
@@ -56,6 +59,33 @@ function file(t: TestContext, sizeBytes = RANGE): number {
 /** A device that runs, and a VMM that has done what it says. */
 const PLAIN = { running: true, saysCommits: false };
 
+/** What a VMM took: a request, or what had become of one that it had only begun to take. */
+interface Taken {
+  readonly code: number;
+  readonly flags: number;
+  readonly payload: DataView;
+  readonly fds: readonly Fd[];
+}
+
+/** Takes a request as QEMU does: it begins, and waits for the rest. Undefined when there is none. */
+function take(vmmFd: Fd, channel: BackendChannel | undefined): Taken | undefined {
+  const bytes = new Uint8Array(MESSAGE_BYTES);
+  const view = new DataView(bytes.buffer);
+  const fds: Fd[] = [];
+  for (let at = 0, end = HEADER_BYTES; at < end; ) {
+    const got = receiveMessage(vmmFd, bytes, at, end - at, fds);
+    // Nothing has come, or no more will.
+    if ((got === -EAGAIN && at === 0) || (got === 0 && at <= 1)) return undefined;
+    assert.ok(got > 0, `after ${at} bytes`);
+    at += got;
+    // The kernel says that it was read.
+    if (at === 1) channel?.receive();
+    if (at === HEADER_BYTES) end += view.getUint32(8, true);
+  }
+  const payload = new DataView(bytes.buffer.slice(HEADER_BYTES, HEADER_BYTES + view.getUint32(8, true)));
+  return { code: view.getUint32(0, true), flags: view.getUint32(4, true), payload, fds };
+}
+
 /** A channel with the VMM's end of it, and what became of each request in the order in which that was heard. */
 class Wire {
   readonly files = new MappedFiles();
@@ -63,6 +93,7 @@ class Wire {
   readonly channel: BackendChannel;
   readonly vmm: BackendRequests;
   readonly file: number;
+  readonly #taken: string[] = [];
 
   constructor(t: TestContext, options = PLAIN) {
     const [ours, theirs] = socketPair();
@@ -85,31 +116,28 @@ class Wire {
     this.channel.unmap(0, range * RANGE, RANGE, (ok) => this.heard.push(`unmap ${range} ${ok}`));
   }
 
-  /** The VMM takes a request: `map 3`. */
-  next(): string {
-    const request = this.vmm.receive();
-    assert.ok(request, 'there is no request');
-    if (request.fd !== undefined) close(request.fd);
-    return `${request.code === MAP ? 'map' : 'unmap'} ${request.shmOffset / RANGE}`;
-  }
-
-  /** The requests that the VMM can take now. */
-  waiting(): string[] {
-    const requests: string[] = [];
-    for (;;) {
-      try {
-        requests.push(this.next());
-      } catch {
-        return requests;
-      }
+  /** The VMM takes what there is. */
+  #take(): void {
+    for (let taken = take(this.vmm.fd, this.channel); taken !== undefined; taken = take(this.vmm.fd, this.channel)) {
+      for (const fd of taken.fds) close(fd);
+      const range = taken.payload.byteLength === 0 ? taken.code : Number(taken.payload.getBigUint64(16, true)) / RANGE;
+      this.#taken.push(`${NAMES[taken.code] ?? 'nothing'} ${range}`);
     }
   }
 
+  /** The requests that the VMM has taken since it was asked last: `map 3`. */
+  waiting(): string[] {
+    this.#take();
+    return this.#taken.splice(0);
+  }
+
   answer(code: number, ok = true): void {
+    this.#take();
     this.vmm.reply({ code }, ok);
   }
 
   say(bytes: Uint8Array, fds: readonly number[] = []): void {
+    this.#take();
     assert.equal(sendMessage(this.vmm.fd, bytes, fds), 0);
   }
 }
@@ -118,7 +146,7 @@ const reply = (code: number, value: number | bigint = 0): Uint8Array =>
   RawFrontEnd.message(code, u64(value), HEADER_REPLY);
 
 /** A payload as hexadecimal digits, eight bytes at a time. */
-function quads(message: Message | undefined): string {
+function quads(message: Pick<Taken, 'payload'> | undefined): string {
   assert.ok(message);
   const digits = Buffer.from(message.payload.buffer as ArrayBuffer).toString('hex');
   return digits.match(/.{16}/g)?.join(' ') ?? '';
@@ -128,13 +156,14 @@ test('SHMEM_MAP and SHMEM_UNMAP have the bytes of the specification', (t) => {
   const [ours, theirs] = socketPair();
   const channel = new BackendChannel(ours, new MappedFiles(), PLAIN);
   const vmm = new Channel(theirs);
+  setNonblocking(theirs);
   t.after(() => channel.close());
   t.after(() => vmm.close());
   const fd = file(t);
   channel.map(3, fd, 2 ** 52 + 4096, 6 * RANGE, RANGE, () => undefined);
   channel.unmap(3, 6 * RANGE, RANGE, () => undefined);
-  const map = vmm.receive();
-  assert.deepEqual([map?.request, map?.flags, map?.fds.length], [9, 1 | 8, 1]);
+  const map = take(theirs, channel);
+  assert.deepEqual([map?.code, map?.flags, map?.fds.length], [9, 1 | 8, 1]);
   assert.equal(
     quads(map),
     // shmid and padding, fd_offset, shm_offset, len, flags: RW.
@@ -145,9 +174,27 @@ test('SHMEM_MAP and SHMEM_UNMAP have the bytes of the specification', (t) => {
   close(passed);
   vmm.send(MAP, HEADER_REPLY, u64(0));
   assert.ok(channel.receive());
-  const unmap = vmm.receive();
-  assert.deepEqual([unmap?.request, unmap?.flags, unmap?.fds.length], [10, 1 | 8, 0]);
+  const unmap = take(theirs, channel);
+  assert.deepEqual([unmap?.code, unmap?.flags, unmap?.fds.length], [10, 1 | 8, 0]);
   assert.equal(quads(unmap), '0300000000000000 0000000000000000 0000c00000000000 0000200000000000 0000000000000000');
+});
+
+test('what a VMM has not begun to take when it stops the device becomes nothing, and is asked for again', (t) => {
+  const wire = new Wire(t);
+  wire.map(0);
+  wire.channel.setRunning(false);
+  assert.deepEqual(wire.waiting(), [`nothing ${0x100 + MAP}`]);
+  wire.channel.setRunning(true);
+  assert.deepEqual(wire.waiting(), ['map 0']);
+  wire.answer(MAP);
+  assert.ok(wire.channel.receive());
+  wire.unmap(0);
+  wire.channel.setRunning(false);
+  wire.channel.setRunning(true);
+  assert.deepEqual(wire.waiting(), [`nothing ${0x100 + UNMAP}`, 'unmap 0']);
+  wire.answer(UNMAP);
+  assert.ok(wire.channel.receive());
+  assert.deepEqual(wire.heard, ['map 0 true', 'unmap 0 true']);
 });
 
 test('answers belong to requests in their order, whatever they say', (t) => {
@@ -441,6 +488,7 @@ class Vmm extends RawFrontEnd {
     assert.ok(this.does('SET_BACKEND_REQ_FD', undefined, [theirs]));
     close(theirs);
     const requests = new BackendRequests(ours);
+    setNonblocking(ours);
     t.after(() => requests.close());
     return requests;
   }
@@ -515,8 +563,7 @@ test('a channel that another replaces, or whose connection ends, is taken from t
   const fd = file(t);
   assert.ok(vmm.does('SET_VRING_ENABLE', words(0, 1)));
   device.channel?.map(0, fd, 0, 0, RANGE, (ok) => heard.push(ok));
-  const request = first.receive();
-  close(request?.fd as Fd);
+  for (const passed of take(first.fd, device.channel)?.fds ?? []) close(passed);
   vmm.openBackendChannel(t);
   assert.deepEqual(device.events, ['channel comes', 'channel goes', 'channel comes']);
   assert.deepEqual(heard, [false]);
@@ -591,8 +638,7 @@ test('a file that this back-end has had mapped is known as such, as long as it i
     return true;
   };
   const done = (code: number, ok = true): void => {
-    const { fd: passed } = channel.receive() ?? {};
-    if (passed !== undefined) close(passed);
+    for (const passed of take(channel.fd, device.channel)?.fds ?? []) close(passed);
     channel.reply({ code }, ok);
     assert.ok(device.channel?.receive());
     // So QEMU says that it has mapped it.

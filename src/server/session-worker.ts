@@ -3,7 +3,17 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 
 import { errnoName, type Fd, MAX_REQUEST_QUEUES } from '../core/index.ts';
 import { RANGE_BYTES } from '../coherence/index.ts';
-import { accept, Epoll, eventfd, reserveAddresses, SysError, waitReadable } from '../sys/index.ts';
+import {
+  accept,
+  EPOLLET,
+  EPOLLIN,
+  EPOLLOUT,
+  Epoll,
+  eventfd,
+  reserveAddresses,
+  SysError,
+  waitReadable,
+} from '../sys/index.ts';
 import {
   Backend,
   type BackendChannel,
@@ -99,7 +109,7 @@ class Device implements VhostDevice {
   setBackendChannel(channel: BackendChannel | undefined): void {
     if (this.#backend !== undefined) epoll.remove(this.#backend.fd);
     this.#backend = channel;
-    if (channel !== undefined) epoll.add(channel.fd, KEY_BACKEND);
+    if (channel !== undefined) epoll.add(channel.fd, KEY_BACKEND, EPOLLIN | EPOLLOUT | EPOLLET);
     keeper?.setChannel(channel);
   }
 
@@ -176,16 +186,14 @@ function serveConnection(channel: Channel): boolean {
           hiprio.acknowledge();
         } else if (key === KEY_WINDOW) {
           keeper?.serve();
-        } else if (key === KEY_BACKEND) {
-          device.serveBackend();
-          // It may be gone.
-          break;
-        } else {
+        } else if (key === KEY_CONNECTION) {
           if (!backend.serveMessage()) return true;
           // The message may have changed what the other keys stand for; they are asked for again.
           break;
         }
       }
+      // In any case: what is edge-triggered is not said twice, and may have been passed over.
+      device.serveBackend();
       more = kicked && hiprio.run();
     }
   } catch (error) {

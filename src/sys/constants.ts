@@ -89,6 +89,8 @@ export const MOUNT_ATTR_NOEXEC = 0x8;
 export const EFD_CLOEXEC = 0o2000000;
 export const EFD_NONBLOCK = 0o4000;
 export const EPOLLIN = 1;
+export const EPOLLOUT = 4;
+export const EPOLLET = 0x8000_0000;
 export const EPOLL_CTL_ADD = 1;
 export const EPOLL_CTL_DEL = 2;
 
@@ -102,6 +104,7 @@ export const SCM_RIGHTS = 1;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CMSG_CLOEXEC = 0x40000000;
 export const MSG_CTRUNC = 8;
+export const SIOCOUTQ = 0x5411;
 export const SHUT_RDWR = 2;
 
 // linux/prctl.h, linux/securebits.h, linux/capability.h

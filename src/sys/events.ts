@@ -41,7 +41,7 @@ export function waitReadable(fd: number, timeoutMs: number): boolean {
   return check(libcPoll(U(arena.address + counterAt), 1n, I(timeoutMs))) > 0;
 }
 
-/** A set of descriptors to sleep on, level-triggered. Each carries a key of 32 bits, given back by `key(i)`. */
+/** A set of descriptors to sleep on, level-triggered as a rule. Each carries a key of 32 bits, given back by `key(i)`. */
 export class Epoll {
   readonly fd: Fd;
 
@@ -49,9 +49,10 @@ export class Epoll {
     this.fd = SysError.check(check(libcEpollCreate(I(EFD_CLOEXEC), 0n)), 'epoll_create1', '') as Fd;
   }
 
-  add(fd: number, key: number): void {
+  /** `events`: EPOLLIN and others. */
+  add(fd: number, key: number, events = EPOLLIN): void {
     const event = new DataView(arena.buffer, eventsAt, EVENT_BYTES);
-    event.setUint32(0, EPOLLIN, true);
+    event.setUint32(0, events, true);
     event.setUint32(DATA_OFFSET, key, true);
     const result = check(libcEpollCtl(I(this.fd), I(EPOLL_CTL_ADD), I(fd), U(arena.address + eventsAt)));
     SysError.check(result, 'epoll_ctl', `add descriptor ${fd}`);

@@ -7,6 +7,7 @@ import {
   MSG_NOSIGNAL,
   SCM_RIGHTS,
   SHUT_RDWR,
+  SIOCOUTQ,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_STREAM,
@@ -14,7 +15,7 @@ import {
 } from './constants.ts';
 import { SysError } from './error.ts';
 import { bind, check, I, U } from './ffi.ts';
-import { close } from './files.ts';
+import { close, ioctl } from './files.ts';
 import { Arena } from './memory.ts';
 
 const libcSocket = bind('socket', 3);
@@ -57,6 +58,12 @@ function socketAddress(path: string): number {
 
 function unixSocket(): Fd {
   return SysError.check(check(libcSocket(I(AF_UNIX), I(SOCK_STREAM | SOCK_CLOEXEC), 0n)), 'socket', 'AF_UNIX') as Fd;
+}
+
+/** SIOCOUTQ: 0 when all that was sent has been received, by a socket of the same machine (unix(7)); else anything more. */
+export function unsentBytes(fd: number): number {
+  const result = ioctl(fd, SIOCOUTQ, arena.address + pairAt);
+  return result < 0 ? result : arena.view.getInt32(pairAt, true);
 }
 
 /** Two sockets that are connected with each other. Throws SysError. */

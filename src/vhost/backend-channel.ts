@@ -15,6 +15,7 @@ import {
   setNonblocking,
   shutdown,
   statusFlags,
+  unsentBytes,
 } from '../sys/index.ts';
 import type { MappedFiles } from './mapped-files.ts';
 import {
@@ -34,6 +35,10 @@ export type Done = (ok: boolean) => void;
 
 /** A front-end that maps says so (ADD_MEM_REG) within this time, or never does. */
 const COMMIT_MS = 1000;
+/** Of a header, for the front-end to begin with. */
+const KNOCK_BYTES = 1;
+/** Added to the number of a request: there is none such, and QEMU says so on its standard error. */
+const NO_REQUEST = 0x100;
 const REPLY_BYTES = VhostHeader.bytes + U64.bytes;
 
 interface Request {
@@ -64,11 +69,8 @@ export class BackendChannel {
   readonly #files: MappedFiles;
   /** In their order. */
   readonly #requests: Request[] = [];
-  /**
-   * The first of them has been sent. Never more than one: what QEMU 11.1 has not taken when it stops the device is the
-   * end of it, by SIGSEGV.
-   */
-  #sent = false;
+  /** How far the first of them is. Never more than one is on its way: see `#send`. */
+  #stage: 'waiting' | 'knocked' | 'sent' = 'waiting';
   #running: boolean;
   #starts = 0;
   /** Until when the front-end may say that it has mapped what it has answered for; undefined: there is nothing. */
@@ -90,7 +92,9 @@ export class BackendChannel {
     this.#saysCommits = options.saysCommits;
     files.commits = {
       offsetOf: (key, fdOffset, length) => this.#awaited(key, fdOffset, length),
-      commit: () => this.#finish(true),
+      commit: () => {
+        if (this.#commitUntil !== undefined) this.#finish(true);
+      },
     };
     setNonblocking(fd);
   }
@@ -100,11 +104,12 @@ export class BackendChannel {
     return this.#starts;
   }
 
-  /** Whether the device runs: QEMU 11.1 ends by SIGSEGV over what it is asked for when it does not. */
+  /** Whether the device runs: while it does not, the front-end is asked for nothing. */
   setRunning(running: boolean): void {
     if (running && !this.#running) this.#starts += 1;
     this.#running = running;
     if (running) this.#send();
+    else if (this.#stage === 'knocked') this.#withdraw();
   }
 
   /** Milliseconds until `expire` is to be called; -1: not at all. */
@@ -172,20 +177,44 @@ export class BackendChannel {
     this.#send();
   }
 
-  /** Sends what may be sent now. A message this small goes into an empty socket, whole. */
+  /**
+   * Sends what may be sent now. QEMU 11.1 ends by SIGSEGV over a request that it reads after it has stopped the device,
+   * and may begin to do that at any moment. So it gets the first byte, with the descriptor, alone: once it has taken
+   * that, it waits for the rest of the header and cannot stop anything meanwhile.
+   */
   #send(): void {
-    if (this.#broken || this.#sent || !this.#running || this.#requests.length === 0) return;
+    if (this.#broken || this.#stage !== 'waiting' || !this.#running || this.#requests.length === 0) return;
     const { message, fds } = this.#requests[0];
-    this.#sent = true;
-    if (sendMessage(this.fd, message, fds) < 0) this.#fail();
+    this.#stage = 'knocked';
+    this.#push(message.subarray(0, KNOCK_BYTES), fds);
+    this.#sendRest();
+  }
+
+  #sendRest(): void {
+    if (this.#broken || this.#stage !== 'knocked' || unsentBytes(this.fd) !== 0) return;
+    this.#stage = 'sent';
+    this.#push(this.#requests[0].message.subarray(KNOCK_BYTES));
+  }
+
+  /** The front-end stops the device, and has not taken the byte: it becomes a request that does not exist. */
+  #withdraw(): void {
+    this.#stage = 'waiting';
+    this.#push(nothing(this.#requests[0].code).subarray(KNOCK_BYTES));
+  }
+
+  /** What is so small goes into an empty socket, whole. */
+  #push(bytes: Uint8Array, fds: readonly number[] = []): void {
+    if (!this.#broken && sendMessage(this.fd, bytes, fds) < 0) this.#fail();
   }
 
   /**
-   * Takes the answers that are there. False when the channel is over: the front-end closed it, or what it said makes no
+   * When the descriptor is readable, or what was written to it has been read (edge-triggered: EPOLLIN, EPOLLOUT and
+   * EPOLLET): goes on with what is sent, and takes the answers that are there. False when the channel is over: the front-end closed it, or what it said makes no
    * sense. Then everything that was pending has heard false, and so does whatever comes; take the descriptor out of the
    * epoll set and call `close()`.
    */
   receive(): boolean {
+    this.#sendRest();
     while (!this.#broken) {
       const fds: Fd[] = [];
       const target = new Uint8Array(this.#reply.buffer);
@@ -209,7 +238,7 @@ export class BackendChannel {
   /** Whether the header that has come is that of the answer to the oldest request. */
   #isExpected(): boolean {
     return (
-      this.#sent &&
+      this.#stage === 'sent' &&
       this.#commitUntil === undefined &&
       VhostHeader.request(this.#reply, 0) === this.#requests[0].code &&
       (VhostHeader.flags(this.#reply, 0) & ~HEADER_NEED_REPLY) === (HEADER_VERSION | HEADER_REPLY) &&
@@ -228,10 +257,13 @@ export class BackendChannel {
   }
 
   /**
-   * QEMU answers before it has mapped anything: until then a guest would find nothing there. While it maps it sends the
-   * range as a memory region, and waits.
+   * QEMU answers before it has mapped anything: until then a guest would find nothing there. While it maps it sends a
+   * range as a memory region, and waits. Of those that it was refused it sends the lowest, again and again, and no other
+   * after that: which one it is says nothing.
    */
   #awaited(key: string, fdOffset: number, length: number): number {
+    // It has answered before; what has come by two ways may be read in any order.
+    if (this.#stage === 'sent' && this.#commitUntil === undefined) this.receive();
     if (this.#commitUntil === undefined) return -1;
     const [first] = this.#requests;
     const same = first.fileKey === key && first.fdOffset === fdOffset && first.length === length;
@@ -240,7 +272,7 @@ export class BackendChannel {
 
   #finish(ok: boolean): void {
     this.#commitUntil = undefined;
-    this.#sent = false;
+    this.#stage = 'waiting';
     const { range, fileKey, done } = this.#requests.shift() as Request;
     if (fileKey !== undefined && !ok) {
       this.#files.remove(fileKey);
@@ -259,7 +291,7 @@ export class BackendChannel {
   #fail(): void {
     this.#broken = true;
     shutdown(this.fd);
-    this.#sent = false;
+    this.#stage = 'waiting';
     this.#commitUntil = undefined;
     for (const { done } of this.#requests.splice(0)) done(false);
   }
@@ -286,6 +318,14 @@ function checkRange(shmid: number, shmOffset: number, length: number): void {
 }
 
 const rangeKey = (shmid: number, shmOffset: number): string => `${shmid}:${shmOffset}`;
+
+/** A message without a meaning that begins as one with that code does. */
+function nothing(code: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(VhostHeader.bytes));
+  VhostHeader.set.request(view, 0, NO_REQUEST + code);
+  VhostHeader.set.flags(view, 0, HEADER_VERSION);
+  return new Uint8Array(view.buffer);
+}
 
 function mmapMessage(code: number, shmid: number, fdOffset: number, shmOffset: number, length: number): Uint8Array {
   const view = new DataView(new ArrayBuffer(VhostHeader.bytes + Mmap.bytes));

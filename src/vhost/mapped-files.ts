@@ -3,9 +3,9 @@ export const LENS_BYTES = 2 ** 62;
 
 /** Hears of what the front-end has mapped. */
 export interface Commits {
-  /** Where in the window a range of a file is that was asked for, and answered for; -1: it was not. */
+  /** Where in the window a range of a file is, if it is the one that was asked for last, and answered for; else -1. */
   offsetOf(key: string, fdOffset: number, length: number): number;
-  /** That one is there. */
+  /** What was asked for, and answered for, is there; where there is nothing of that kind, nothing happens. */
   commit(): void;
 }
 

@@ -136,21 +136,22 @@ export class MemoryRegions {
   #hearCommit(key: string, { guestAddress, mmapOffset, sizeBytes }: RegionRequest): void {
     const { commits } = this.#files;
     const offset = commits?.offsetOf(key, mmapOffset, sizeBytes) ?? -1;
-    if (offset < 0) return;
-    const { window } = this.#user;
-    const start = guestAddress - offset;
-    if (window !== undefined && this.#window?.guestAddress !== start) {
-      const before = this.#window;
-      this.#window = { ...window, guestAddress: start, userAddress: NO_USER_ADDRESS, isWindow: true };
-      try {
-        this.#replace(this.#regions);
-      } catch (error) {
-        if (!(error instanceof VhostError)) throw error;
-        // Where guest memory is there is no window.
-        this.#window = before;
-      }
-    }
+    if (offset >= 0) this.#placeWindow(guestAddress - offset);
     commits?.commit();
+  }
+
+  #placeWindow(guestAddress: number): void {
+    const { window } = this.#user;
+    if (window === undefined || this.#window?.guestAddress === guestAddress) return;
+    const before = this.#window;
+    this.#window = { ...window, guestAddress, userAddress: NO_USER_ADDRESS, isWindow: true };
+    try {
+      this.#replace(this.#regions);
+    } catch (error) {
+      if (!(error instanceof VhostError)) throw error;
+      // Where guest memory is there is no window.
+      this.#window = before;
+    }
   }
 
   /** The file of a region, if a back-end of this VM had it mapped into a window: a lens, or a file of this one. */
