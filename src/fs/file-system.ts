@@ -80,6 +80,11 @@ export interface RawFileSystem {
   openForMapping?(nodeidLo: number, nodeidHi: number): number;
   /** Bytes of a file, or a negative errno. As `openForMapping`. */
   sizeOf?(nodeidLo: number, nodeidHi: number): number;
+  /**
+   * Before a guest maps a range of a file, `writes`: to write to it. Makes sure of room for the holes in it: a store
+   * that finds none is the end of the VMM (SIGBUS). 0 or a negative errno (ENOSPC, EDQUOT). As `openForMapping`.
+   */
+  reserveBlocks?(nodeidLo: number, nodeidHi: number, offset: number, length: number, writes: boolean): number;
   /** The session is void: the guest unmounted, rebooted or is gone. Every count and handle of it is dropped. */
   reset(): void;
 }

@@ -63,13 +63,17 @@ export class Mappings {
     return this.#passed.sizeOf?.(nodeidLo, nodeidHi) ?? -EINVAL;
   }
 
-  /** Ranges are always mapped to be written: when the guest wants to write to one, there is nothing to do. */
+  /** Ranges are always mapped to be written: when the guest comes to write to one, it only takes room for its holes. */
   #setup(request: Request): number {
     const { body } = request;
     const { view } = request.scratch;
     const offset = SetupmappingIn.foffset(view, body);
     const length = SetupmappingIn.len(view, body);
     const windowOffset = SetupmappingIn.moffset(view, body);
+    const writes = (SetupmappingIn.flags(view, body) & flags.SETUPMAPPING_IN.WRITE) !== 0;
+    const { nodeidLo, nodeidHi } = request;
+    const reserved = this.#passed.reserveBlocks?.(nodeidLo, nodeidHi, offset, length, writes) ?? 0;
+    if (reserved < 0) return reserved;
     const result = this.#window.setup(request, offset, length, windowOffset, () => this.#sizeOf(request));
     return result === PENDING ? RETRY : result;
   }

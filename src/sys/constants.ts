@@ -41,7 +41,9 @@ export const STATX_CTIME = 0x80;
 export const STATX_BASIC_STATS = 0x7ff;
 export const STATX_ALL = 0xfff;
 export const STATX_MNT_ID = 0x1000;
+export const SEEK_HOLE = 4;
 /** linux/falloc.h. */
+export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_COLLAPSE_RANGE = 8;
 export const STATX_ATTR_IMMUTABLE = 0x10;
 export const STATX_ATTR_APPEND = 0x20;

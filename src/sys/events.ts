@@ -41,7 +41,7 @@ export function waitReadable(fd: number, timeoutMs: number): boolean {
   return check(libcPoll(U(arena.address + counterAt), 1n, I(timeoutMs))) > 0;
 }
 
-/** A set of descriptors to sleep on, level-triggered as a rule. Each carries a key of 32 bits, given back by `key(i)`. */
+/** A set of descriptors to sleep on, as a rule level-triggered. Each has a key of 32 bits, given back by `key(i)`. */
 export class Epoll {
   readonly fd: Fd;
 

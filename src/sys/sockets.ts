@@ -60,10 +60,13 @@ function unixSocket(): Fd {
   return SysError.check(check(libcSocket(I(AF_UNIX), I(SOCK_STREAM | SOCK_CLOEXEC), 0n)), 'socket', 'AF_UNIX') as Fd;
 }
 
-/** SIOCOUTQ: 0 when all that was sent has been received, by a socket of the same machine (unix(7)); else anything more. */
-export function unsentBytes(fd: number): number {
-  const result = ioctl(fd, SIOCOUTQ, arena.address + pairAt);
-  return result < 0 ? result : arena.view.getInt32(pairAt, true);
+/**
+ * Whether the other end of a Unix socket has received all that was sent (SIOCOUTQ). What is in between counts with all
+ * that the kernel needs for it, hundreds of bytes; a single one is still counted when whoever waits for EPOLLOUT is
+ * woken (sock_wfree, net/core/sock.c).
+ */
+export function isReceived(fd: number): boolean {
+  return ioctl(fd, SIOCOUTQ, arena.address + pairAt) === 0 && arena.view.getInt32(pairAt, true) <= 1;
 }
 
 /** Two sockets that are connected with each other. Throws SysError. */

@@ -6,6 +6,7 @@
 import { assert, EAGAIN, type Fd, PAGE_BYTES } from '../core/index.ts';
 import {
   close,
+  isReceived,
   fileIdentity,
   O_ACCMODE,
   O_PATH,
@@ -15,7 +16,6 @@ import {
   setNonblocking,
   shutdown,
   statusFlags,
-  unsentBytes,
 } from '../sys/index.ts';
 import type { MappedFiles } from './mapped-files.ts';
 import {
@@ -191,7 +191,7 @@ export class BackendChannel {
   }
 
   #sendRest(): void {
-    if (this.#broken || this.#stage !== 'knocked' || unsentBytes(this.fd) !== 0) return;
+    if (this.#broken || this.#stage !== 'knocked' || !isReceived(this.fd)) return;
     this.#stage = 'sent';
     this.#push(this.#requests[0].message.subarray(KNOCK_BYTES));
   }
@@ -199,7 +199,7 @@ export class BackendChannel {
   /** The front-end stops the device, and has not taken the byte: it becomes a request that does not exist. */
   #withdraw(): void {
     this.#stage = 'waiting';
-    this.#push(nothing(this.#requests[0].code).subarray(KNOCK_BYTES));
+    this.#push(voidMessage(this.#requests[0].code).subarray(KNOCK_BYTES));
   }
 
   /** What is so small goes into an empty socket, whole. */
@@ -209,9 +209,9 @@ export class BackendChannel {
 
   /**
    * When the descriptor is readable, or what was written to it has been read (edge-triggered: EPOLLIN, EPOLLOUT and
-   * EPOLLET): goes on with what is sent, and takes the answers that are there. False when the channel is over: the front-end closed it, or what it said makes no
-   * sense. Then everything that was pending has heard false, and so does whatever comes; take the descriptor out of the
-   * epoll set and call `close()`.
+   * EPOLLET): goes on with what is sent, and takes the answers that are there. False when the channel is over: the
+   * front-end closed it, or what it said makes no sense. Then everything that was pending has heard false, and so does
+   * whatever comes; take the descriptor out of the epoll set and call `close()`.
    */
   receive(): boolean {
     this.#sendRest();
@@ -258,8 +258,8 @@ export class BackendChannel {
 
   /**
    * QEMU answers before it has mapped anything: until then a guest would find nothing there. While it maps it sends a
-   * range as a memory region, and waits. Of those that it was refused it sends the lowest, again and again, and no other
-   * after that: which one it is says nothing.
+   * range as a memory region, and waits. Of those that it was refused it sends the lowest, again and again, and no
+   * other after that: which one it is says nothing.
    */
   #awaited(key: string, fdOffset: number, length: number): number {
     // It has answered before; what has come by two ways may be read in any order.
@@ -320,7 +320,7 @@ function checkRange(shmid: number, shmOffset: number, length: number): void {
 const rangeKey = (shmid: number, shmOffset: number): string => `${shmid}:${shmOffset}`;
 
 /** A message without a meaning that begins as one with that code does. */
-function nothing(code: number): Uint8Array {
+function voidMessage(code: number): Uint8Array {
   const view = new DataView(new ArrayBuffer(VhostHeader.bytes));
   VhostHeader.set.request(view, 0, NO_REQUEST + code);
   VhostHeader.set.flags(view, 0, HEADER_VERSION);

@@ -62,6 +62,7 @@ import {
   RWF_NOWAIT,
   S_IFDIR,
   S_IFREG,
+  SEEK_HOLE,
   seekPosition,
   statusFlags,
   unlinkat,
@@ -84,7 +85,6 @@ const FALLOCATE_MODES = 0x7f;
 /** MAX_RW_COUNT: as much as one call of the host copies. */
 const MAX_COPY_BYTES = 0x7ffff000;
 const SEEK_END = 2;
-const SEEK_HOLE = 4;
 
 // What #transfer does.
 const READ = 0;

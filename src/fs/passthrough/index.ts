@@ -2,7 +2,7 @@
  * The file system that shares a host directory. Every file is reached through descriptors: names are single components,
  * resolved beneath an open directory without following anything, so no name from a guest can lead out.
  */
-import { EBADF, EINVAL, ENOSYS, EROFS, errnoName, UserError } from '../../core/index.ts';
+import { ENOSYS, EROFS, errnoName, UserError } from '../../core/index.ts';
 import { flags } from '../../fuse/index.ts';
 import {
   CAP_DAC_READ_SEARCH,
@@ -17,9 +17,7 @@ import {
   O_NOATIME,
   O_PATH,
   O_RDONLY,
-  O_RDWR,
   openat,
-  S_IFREG,
   setDescriptorLimit,
   SysError,
   umask,
@@ -40,6 +38,7 @@ import { Inodes, type SharedInodes } from './inodes.ts';
 import { Ioctls } from './ioctl.ts';
 import { LockOperations } from './lock-operations.ts';
 import { Locks, type SharedLocks } from './locks.ts';
+import { Mapping } from './mapping.ts';
 import { Lookups, type SharedLookups } from './lookups.ts';
 import { type InodeFileHandles, MOUNT_READONLY, MOUNT_REOPENS } from './mounts.ts';
 import { Names } from './names.ts';
@@ -277,13 +276,16 @@ export function openWorker(
     identity: openIdentity(exported.identity, true),
   });
   const handlers = handlersOf(context, exported);
+  const mapping = new Mapping(context, exported.readonly);
   return {
     handlers: settled(context.credentials, {
       ...handlers,
       ...lockHandlers(handlers, new LockOperations(context, locks, exported, released), exported),
     }),
-    openForMapping: (nodeidLo, nodeidHi) => openForMapping(context, exported.readonly, nodeidLo, nodeidHi),
-    sizeOf: (nodeidLo, nodeidHi) => sizeOf(context, nodeidLo, nodeidHi),
+    openForMapping: (nodeidLo, nodeidHi) => mapping.open(nodeidLo, nodeidHi),
+    sizeOf: (nodeidLo, nodeidHi) => mapping.sizeOf(nodeidLo, nodeidHi),
+    reserveBlocks: (nodeidLo, nodeidHi, offset, length, writes) =>
+      mapping.reserveBlocks(nodeidLo, nodeidHi, offset, length, writes),
     reset: () => {
       handles.releaseAll();
       lookups.forgetAll();
@@ -291,26 +293,6 @@ export function openWorker(
       released();
     },
   };
-}
-
-/** Whoever maps a file may write to it, whatever the guest asked for: it must be one that this process may write to. */
-function openForMapping(context: Context, readonly: boolean, nodeidLo: number, nodeidHi: number): number {
-  if (readonly) return -EROFS;
-  const { lookups, inodes } = context;
-  const slot = lookups.pin(nodeidLo, nodeidHi);
-  if (slot === 0) return -EBADF;
-  const fd = inodes.type(slot) === S_IFREG >> 12 ? inodes.fd(slot) : -EINVAL;
-  const opened = fd < 0 ? fd : context.reopen(fd, O_RDWR);
-  inodes.unpin(slot);
-  return opened;
-}
-
-function sizeOf(context: Context, nodeidLo: number, nodeidHi: number): number {
-  const slot = context.lookups.pin(nodeidLo, nodeidHi);
-  if (slot === 0) return -EBADF;
-  const result = context.statInode(slot);
-  context.inodes.unpin(slot);
-  return result < 0 ? result : context.size;
 }
 
 /** What the log says, once, after the number of descriptors that there are. */
