@@ -1,6 +1,4 @@
 /** Numbers that look random and come again with the same seed: VIRTIOFS_SEED=n repeats what a test printed. */
-import type { TestContext } from 'node:test';
-
 export class Random {
   readonly seed: number;
   #state: number;
@@ -11,7 +9,7 @@ export class Random {
   }
 
   /** The seed in VIRTIOFS_SEED, or another one every time. It is printed. */
-  static fromEnvironment(t: TestContext): Random {
+  static fromEnvironment(t: { readonly name: string }): Random {
     const given = process.env.VIRTIOFS_SEED;
     const random = new Random(given === undefined ? Math.floor(Math.random() * 2 ** 32) : Number(given));
     console.log(`# VIRTIOFS_SEED=${random.seed}: ${t.name}`);
