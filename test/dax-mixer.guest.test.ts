@@ -32,7 +32,7 @@ const MODES: readonly Mode[] = [
 const asked = process.env.VIRTIOFS_MIXER_OPERATIONS;
 const modes = asked === undefined ? MODES.slice(0, 1) : MODES;
 /** Of one guest. */
-const operations = Math.ceil(Number(asked ?? 3000) / (2 * modes.length * BATCH)) * BATCH;
+const operations = Math.ceil(Number(asked ?? 2000) / (2 * modes.length * BATCH)) * BATCH;
 
 /** One guest's part. @returns how many batches were compared. */
 async function mix(vm: Vm, host: Host, name: string, seed: number, dax: string): Promise<number> {
