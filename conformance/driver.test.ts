@@ -5,8 +5,8 @@ import { DRIVER_RULES, type Mode, throughDriver } from './driver.ts';
 import type { Verdict } from './run.ts';
 import { ALL_BEHAVIOURS } from './topics/index.ts';
 
-const NONE: Mode = { cache: 'never', writeback: false };
-const WRITEBACK: Mode = { cache: 'always', writeback: true };
+const NONE: Mode = { cache: 'never', writeback: false, dax: false };
+const WRITEBACK: Mode = { cache: 'always', writeback: true, dax: true };
 
 function verdictsOf(verdict: Verdict, mode: Mode): string[] {
   const outcomes = ALL_BEHAVIOURS.map(({ topic, sentence }) => ({ topic, sentence, verdict, reason: 'seen', ms: 1 }));

@@ -1,6 +1,6 @@
 import { type Report, throughDriver } from '../../conformance/index.ts';
 import { GUEST_PROJECT, LabError, openScene, type OpenScene, progressTo, shellQuoted } from '../../lab/index.ts';
-import type { GuestOptions } from './guest.ts';
+import { daxWindowOf, type GuestOptions } from './guest.ts';
 
 export interface GuestRun extends GuestOptions {
   readonly filter?: string;
@@ -17,6 +17,7 @@ export interface GuestReports {
 
 const DISK = { mountPoint: '/mnt/ext4', fileSystem: 'ext4', sizeMiB: 1024 } as const;
 const RUN_LIMIT_MS = 900_000;
+const DAX_MOUNT = 'dax=always';
 const MAIN = import.meta.url.endsWith('.ts') ? 'src/cli/main.ts' : 'dist/src/cli/main.js';
 
 /**
@@ -25,6 +26,8 @@ const MAIN = import.meta.url.endsWith('.ts') ? 'src/cli/main.ts' : 'dist/src/cli
  * @throws LabError when there is no guest, or its run does not end well.
  */
 export async function runInGuest(options: GuestRun): Promise<GuestReports> {
+  const daxWindow = daxWindowOf(options);
+  const mountOptions = daxWindow === undefined ? undefined : DAX_MOUNT;
   const scene = await openScene({
     qemu: options.qemu,
     kernel: options.kernel,
@@ -32,6 +35,8 @@ export async function runInGuest(options: GuestRun): Promise<GuestReports> {
     cpus: options.cpus ?? options.queues,
     queues: options.queues,
     cache: options.cache,
+    daxWindow,
+    mountOptions,
     daemonArgs: options.serveArgs,
     node: true,
     disks: [DISK],
@@ -42,9 +47,10 @@ export async function runInGuest(options: GuestRun): Promise<GuestReports> {
     const reports = await runBoth(scene, options);
     await scene.close();
     const { cache = 'auto', serveArgs } = options;
-    const report = throughDriver(reports.report, { cache, writeback: serveArgs.includes('--writeback') });
+    const mode = { cache, writeback: serveArgs.includes('--writeback'), dax: daxWindow !== undefined };
+    const words = ['share', `--cache ${cache}`, ...(mode.dax ? [DAX_MOUNT] : []), ...serveArgs];
     return {
-      report: { ...report, target: ['share', `--cache ${cache}`, ...serveArgs].join(' ') },
+      report: { ...throughDriver(reports.report, mode), target: words.join(' ') },
       yardstick: { ...reports.yardstick, target: DISK.fileSystem },
     };
   } finally {

@@ -37,6 +37,7 @@ Examples:
   # virtiofs conformance /mnt/share --yardstick /var/tmp    and what differs from another file system
   # virtiofs conformance . --filter rename                  only what has that in its topic or its sentence
   # virtiofs conformance --guest --cache always             a share in a guest, beside ext4 in the same guest
+  # virtiofs conformance --guest --dax              the same, mounted with dax=always
   # virtiofs conformance --guest -- --xattr                 what follows -- goes to 'virtiofs serve'
 
 Without options of its own the daemon of --guest has ${EVERYTHING.join(' ')}.
@@ -56,7 +57,8 @@ export function addBehaviours(command: Command): Command {
     .option('--json', 'the outcome of each behaviour, as JSON', false)
     .addOption(new Option('--lines', 'a line on standard error for each behaviour').default(false).hideHelp())
     .option('--guest', 'boot a guest, and compare a share with ext4 in it', false)
-    .option('--writeback', 'with --guest: the guest collects writes', false);
+    .option('--writeback', 'with --guest: the guest collects writes', false)
+    .option('--dax', "with --guest: the guest maps all files from the host's page cache", false);
   return addGuestOptions(command)
     .addHelpText('after', EXAMPLES)
     .action((words: string[], options: Options) => withGuestErrors(() => runCommand(words, options)));

@@ -97,7 +97,7 @@ export async function withGuestErrors<T>(body: () => Promise<T>): Promise<T> {
 }
 
 /** The size of the guest's DAX window, as on the command line; undefined for none. */
-function daxWindowOf({ dax, daxWindow }: GuestOptions): string | undefined {
+export function daxWindowOf({ dax, daxWindow }: GuestOptions): string | undefined {
   return daxWindow ?? (dax === true ? DAX_WINDOW : undefined);
 }
 
