@@ -1,6 +1,7 @@
 export * from './constants.ts';
 export * from './error.ts';
 export * from './events.ts';
+export * from './fanotify.ts';
 export { bind, bindWide, check, fastPath, lastError, viewMemory } from './ffi.ts';
 export * from './files.ts';
 export * from './fuse-device.ts';
