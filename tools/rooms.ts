@@ -32,7 +32,7 @@ const PRODUCT: Readonly<Record<string, Room>> = {
   'src/server': {
     imports: [...BELOW_SERVER, 'src/fs/passthrough', 'src/coherence'],
     door: 'index.ts',
-    starts: ['session-worker.ts', 'queue-worker.ts', 'pool-worker.ts', 'lens-worker.ts'],
+    starts: ['session-worker.ts', 'queue-worker.ts', 'pool-worker.ts', 'lens-worker.ts', 'guard-worker.ts'],
   },
   lab: { imports: [], door: 'index.ts' },
   conformance: {

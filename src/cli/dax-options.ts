@@ -1,7 +1,7 @@
 /** The options of `serve` for the DAX window. docs/DAX.md explains. */
 import { type Command, InvalidArgumentError } from 'commander';
 
-import { lensRefusal, RANGE_BYTES } from '../coherence/index.ts';
+import { guardRefusal, lensRefusal, RANGE_BYTES } from '../coherence/index.ts';
 import { MAX_REQUEST_QUEUES, UserError } from '../core/index.ts';
 
 export interface DaxFlags {
@@ -10,6 +10,7 @@ export interface DaxFlags {
   readonly daxMinSize: number;
   readonly daxName?: string[];
   readonly daxLargeWindow: boolean;
+  readonly guardTruncate: boolean;
   readonly requestQueues: number;
   readonly readonly: boolean;
   readonly tag?: string;
@@ -56,13 +57,17 @@ export function addDaxOptions(command: Command): void {
     )
     .option('--dax-name <name>', 'only files of that name, whatever their size; several times: *-shm', collectNames)
     .option('--dax-large-window', 'allow windows of more than 512M, of which QEMU would die', false)
+    .option('--guard-truncate', 'VMs survive it when a program on the host makes a file shorter that they map', false)
     .option('--request-queues <count>', 'what a VMM is told that takes the tag from the daemon', parseQueues, 1);
 }
 
 /** Bytes of the window; undefined for none. Throws UserError. */
 export function daxWindowOf(options: DaxFlags): number | undefined {
   const { daxWindow, daxLargeWindow, readonly, tag } = options;
-  if (daxWindow === undefined) return undefined;
+  if (daxWindow === undefined) {
+    if (!options.guardTruncate) return undefined;
+    throw new UserError('--guard-truncate needs --dax-window: without one, VMs map nothing.');
+  }
   const given = `--dax-window ${daxWindow / MIB}M`;
   if (readonly) {
     throw new UserError(`${given}: a VM can write to what it maps, so a share with --readonly has no window.`);
@@ -78,4 +83,11 @@ export function daxWindowOf(options: DaxFlags): number | undefined {
   const refusal = lensRefusal();
   if (refusal !== undefined) throw new UserError(`${given} cannot be had here: ${refusal}.`);
   return daxWindow;
+}
+
+/** Whether files that are mapped are guarded. Throws UserError where those of `sharedDir` cannot be. */
+export function guardOf({ guardTruncate }: DaxFlags, sharedDir: string): boolean {
+  const refusal = guardTruncate ? guardRefusal(sharedDir) : undefined;
+  if (refusal === undefined) return guardTruncate;
+  throw new UserError(`--guard-truncate: ${refusal}.`);
 }

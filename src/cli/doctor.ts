@@ -32,7 +32,7 @@ async function runDoctor(): Promise<void> {
   const findings = [findSystem(), findNode(), await findFastPath()];
   const canServe = findings.every(({ state }) => state !== 'bad');
   // What needs system calls can be asked only where there are some.
-  if (canServe) findings.push(...(await findRights()), await findLens());
+  if (canServe) findings.push(...(await findRights()), await findLens(), await findGuard());
   findings.push(...guestFindings(await inspect()));
   for (const finding of findings) process.stdout.write(`${formatFinding(finding)}\n`);
   const serves = findings.every(({ state }) => state !== 'bad');
@@ -123,6 +123,19 @@ export function lensFinding(refusal: string | undefined): Finding {
     return { state: 'good', what: 'DAX', found: 'guests can map files (--dax-window), with QEMU 11.1 or newer' };
   const found = 'guests cannot map files (--dax-window)';
   return { state: 'less', what: 'DAX', found, advice: `${refusal[0].toUpperCase()}${refusal.slice(1)}.` };
+}
+
+async function findGuard(): Promise<Finding> {
+  const { guardRefusal } = await import('../coherence/index.ts');
+  return guardFinding(guardRefusal(process.cwd()));
+}
+
+/** @param refusal of `guardRefusal`, for the current directory. */
+export function guardFinding(refusal: string | undefined): Finding {
+  const what = 'DAX guard';
+  if (refusal === undefined) return { state: 'good', what, found: '--guard-truncate can work in this directory' };
+  const found = '--guard-truncate cannot work in this directory';
+  return { state: 'less', what, found, advice: `${refusal[0].toUpperCase()}${refusal.slice(1)}.` };
 }
 
 /** What the machine has for `virtiofs vm`, which `serve` does not need. */

@@ -6,7 +6,14 @@ import { Command, CommanderError } from 'commander';
 
 import { type Inspection, LabError } from '../../lab/index.ts';
 import { UserError } from '../core/index.ts';
-import { capabilityFinding, descriptorFinding, formatFinding, guestFindings, lensFinding } from './doctor.ts';
+import {
+  capabilityFinding,
+  descriptorFinding,
+  formatFinding,
+  guardFinding,
+  guestFindings,
+  lensFinding,
+} from './doctor.ts';
 import { daemonArguments, directoryOf, parseMemory, withGuestErrors } from './guest.ts';
 import { registerVm, scriptOf } from './vm.ts';
 
@@ -87,6 +94,14 @@ test('the doctor says whether guests can map files, and if not, why', () => {
   assert.equal(state, 'less');
   assert.match(found, /cannot map/);
   assert.equal(advice, 'There is no /dev/fuse: modprobe fuse.');
+});
+
+test('the doctor says whether files can be guarded against truncation, and if not, why', () => {
+  assert.equal(guardFinding(undefined).state, 'good');
+  const { state, found, advice } = guardFinding('it takes Linux 6.14');
+  assert.equal(state, 'less');
+  assert.match(found, /cannot work/);
+  assert.equal(advice, 'It takes Linux 6.14.');
 });
 
 const BARE: Inspection = {

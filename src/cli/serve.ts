@@ -17,7 +17,7 @@ import {
   Server,
   writeLine,
 } from '../server/index.ts';
-import { addDaxOptions, type DaxFlags, daxWindowOf } from './dax-options.ts';
+import { addDaxOptions, type DaxFlags, daxWindowOf, guardOf } from './dax-options.ts';
 import { addIdentityOptions, type IdentityFlags, identityOf } from './identity-options.ts';
 
 interface Options extends IdentityFlags, DaxFlags {
@@ -190,6 +190,7 @@ async function serve(options: Options): Promise<void> {
     tag: options.tag,
     requestQueues: options.requestQueues,
     windowBytes,
+    guardTruncate: guardOf(options, sharedDir),
     threadPoolSize: options.threadPoolSize,
     stay: options.stay,
     logLevel: options.logLevel,

@@ -111,6 +111,36 @@ test('of a file that others made shorter, only what it has is shown from then on
   assert.equal(window.wish(0).file?.bytes, RANGE_BYTES, 'a guest that starts anew knows how long it is');
 });
 
+test('nothing more of a file is shown while it is made shorter, and what was cut afterwards', () => {
+  const window = newWindow();
+  show(window, 0);
+  show(window, 1, 1);
+  window.hold(FILE);
+  assert.equal(window.cut(FILE, 5 * KIB), false);
+  fulfil(window);
+  assert.equal(window.cut(FILE, 5 * KIB), true);
+  window.regrow(FILE, 10 * RANGE_BYTES);
+  assert.equal(window.wish(0).file?.bytes, 8 * KIB);
+  assert.equal(window.isCutFile(FILE.nodeidLo, FILE.nodeidHi), true);
+  window.endCut(FILE);
+  window.regrow(FILE, RANGE_BYTES + 1);
+  assert.deepEqual(fulfil(window).slice(0, 2), [RANGE_BYTES, 4 * KIB]);
+  window.regrow(FILE, 2 * RANGE_BYTES);
+  assert.equal(window.isCutFile(FILE.nodeidLo, FILE.nodeidHi), false);
+});
+
+test('of a file whose length is known when it is mapped, no more is shown than it has', () => {
+  const window = newWindow();
+  setup(window, 0);
+  const { ticket } = window.wish(0);
+  assert.equal(window.limit(0, ticket, 5 * KIB), 8 * KIB);
+  assert.equal(window.isCut, true);
+  window.fulfil(0, ticket, 0);
+  assert.equal(setup(window, 0), 0);
+  assert.equal(window.limit(0, ticket + 1, 0), 0);
+  assert.equal(window.wish(0).file?.bytes, 8 * KIB, 'that was for another wish');
+});
+
 test('what was cut is shown again as far as the file grows, and the guest hears of it afterwards', () => {
   const window = newWindow();
   show(window, 0);

@@ -20,7 +20,7 @@ const BLOCKS_MAX = 2 ** 32;
 /** From `setup`: not there yet. */
 export const PENDING = 1;
 /** A VMM that has not answered for so long is not waited for: what happens to it is its own doing. */
-const ANSWER_MS = 2000;
+export const ANSWER_MS = 2000;
 
 const FREE = 0;
 const WANTED = 1;
@@ -164,7 +164,23 @@ export class DaxWindow {
    * Others are about to make a file `sizeBytes` long: false until what lies beyond is shown no more. Then true, and no
    * more of the file is shown until `endCut`.
    */
-  beginCut({ nodeidLo, nodeidHi }: WindowFile, sizeBytes: number): boolean {
+  beginCut(file: WindowFile, sizeBytes: number): boolean {
+    // Held first: what is wished for in between would be shown whole.
+    this.hold(file);
+    const done = this.cut(file, sizeBytes);
+    if (!done) this.endCut(file);
+    return done;
+  }
+
+  /** No more of a file is shown than now, until `endCut`. */
+  hold({ nodeidLo }: WindowFile): void {
+    lock(this.#words, LOCK);
+    this.#words[busyAt(nodeidLo)] += 1;
+    unlock(this.#words, LOCK);
+  }
+
+  /** What lies beyond `sizeBytes` of a file is not to be shown: whether it is so. */
+  cut({ nodeidLo, nodeidHi }: WindowFile, sizeBytes: number): boolean {
     const words = this.#words;
     let wanted = false;
     let done = true;
@@ -180,7 +196,6 @@ export class DaxWindow {
       }
       if (words[w + STATE] === WANTED && !isLate(words[w + SINCE])) done = false;
     }
-    if (done) words[busyAt(nodeidLo)] += 1;
     unlock(words, LOCK);
     if (wanted) this.#wake();
     return done;
@@ -190,6 +205,19 @@ export class DaxWindow {
     lock(this.#words, LOCK);
     this.#words[busyAt(nodeidLo)] -= 1;
     unlock(this.#words, LOCK);
+  }
+
+  /** Whether there are ranges that do not show all that they might of a file. */
+  isCutFile(nodeidLo: number, nodeidHi: number): boolean {
+    const words = this.#words;
+    let found = false;
+    lock(words, LOCK);
+    for (let range = 0; range < this.count && !found; range += 1) {
+      const w = at(range);
+      found = words[w + BYTES] < RANGE_BYTES && this.#shows(w, nodeidLo, nodeidHi);
+    }
+    unlock(words, LOCK);
+    return found;
   }
 
   /** Files of which ranges are cut, each once. */
@@ -207,22 +235,40 @@ export class DaxWindow {
   }
 
   /** The guest is about to hear that a file is `sizeBytes` long: waits until all of it is shown that was cut. */
-  extend({ nodeidLo, nodeidHi }: WindowFile, sizeBytes: number): void {
-    const words = this.#words;
-    const extended: number[] = [];
-    lock(words, LOCK);
+  extend(file: WindowFile, sizeBytes: number): void {
+    this.regrow(file, sizeBytes);
     for (let range = 0; range < this.count; range += 1) {
+      const w = at(range);
+      if (this.#shows(w, file.nodeidLo, file.nodeidHi)) Atomics.wait(this.#words, w + STATE, WANTED, ANSWER_MS);
+    }
+  }
+
+  /** A file is `sizeBytes` long: all of it is to be shown that was cut, unless somebody is cutting it. */
+  regrow({ nodeidLo, nodeidHi }: WindowFile, sizeBytes: number): void {
+    const words = this.#words;
+    let wanted = false;
+    lock(words, LOCK);
+    for (let range = 0; range < this.count && words[busyAt(nodeidLo)] === 0; range += 1) {
       const w = at(range);
       if (!this.#shows(w, nodeidLo, nodeidHi)) continue;
       const bytes = bytesOf(words[w + BLOCK] >>> 0, sizeBytes);
       if (bytes <= words[w + BYTES]) continue;
       this.#want(w, bytes);
-      extended.push(w);
+      wanted = true;
     }
     unlock(words, LOCK);
-    if (extended.length === 0) return;
-    this.#wake();
-    for (const w of extended) Atomics.wait(words, w + STATE, WANTED, ANSWER_MS);
+    if (wanted) this.#wake();
+  }
+
+  /** The file of a wish is `sizeBytes` long, and the guest may think it longer: how many bytes the range is to show. */
+  limit(range: number, ticket: number, sizeBytes: number): number {
+    const words = this.#words;
+    const w = at(range);
+    lock(words, LOCK);
+    const bytes = Math.min(words[w + BYTES], bytesOf(words[w + BLOCK] >>> 0, sizeBytes));
+    if (words[w + TICKET] === ticket && words[w + STATE] === WANTED) this.#setBytes(w, bytes);
+    unlock(words, LOCK);
+    return bytes;
   }
 
   /** Changes when a range is to show something else. */
@@ -278,12 +324,16 @@ export class DaxWindow {
 
   #want(w: number, bytes: number): void {
     const words = this.#words;
-    const before = words[w + BYTES];
-    words[w + BYTES] = bytes;
-    Atomics.add(words, CUTS, (bytes < RANGE_BYTES ? 1 : 0) - (before < RANGE_BYTES ? 1 : 0));
+    this.#setBytes(w, bytes);
     words[w + TICKET] = (words[w + TICKET] + 1) | 0;
     words[w + SINCE] = Date.now() | 0;
     Atomics.store(words, w + STATE, WANTED);
+  }
+
+  #setBytes(w: number, bytes: number): void {
+    const before = this.#words[w + BYTES];
+    this.#words[w + BYTES] = bytes;
+    Atomics.add(this.#words, CUTS, (bytes < RANGE_BYTES ? 1 : 0) - (before < RANGE_BYTES ? 1 : 0));
   }
 
   #clear(range: number): boolean {

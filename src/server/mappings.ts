@@ -5,13 +5,26 @@ import { type Handler, type RawFileSystem, type Request, RETRY } from '../fs/fil
 import {
   FallocateIn,
   flags,
+  OPCODES,
   OpenIn,
+  opcodes,
   RemovemappingIn,
   RemovemappingOne,
   SetattrIn,
   SetupmappingIn,
 } from '../fuse/index.ts';
 import { FALLOC_FL_COLLAPSE_RANGE, O_TRUNC } from '../sys/index.ts';
+
+/** The file whose length the guest knows better after a reply: that of the request, that of the reply, or any. */
+const OF_REQUEST = 1;
+const OF_REPLY = 2;
+const OF_ANY = 3;
+const TELLS = new Int8Array(OPCODES.length);
+const { LOOKUP, CREATE, LINK, READDIRPLUS, COPY_FILE_RANGE, COPY_FILE_RANGE_64 } = opcodes;
+for (const { code } of [opcodes.GETATTR, opcodes.SETATTR, opcodes.STATX]) TELLS[code] = OF_REQUEST;
+for (const { code } of [opcodes.WRITE, opcodes.FALLOCATE]) TELLS[code] = OF_REQUEST;
+for (const { code } of [LOOKUP, CREATE, LINK]) TELLS[code] = OF_REPLY;
+for (const { code } of [READDIRPLUS, COPY_FILE_RANGE, COPY_FILE_RANGE_64]) TELLS[code] = OF_ANY;
 
 export class Mappings {
   /** The file system as a guest with a window has it. */
@@ -46,12 +59,28 @@ export class Mappings {
     return this.#window.isCut;
   }
 
-  /** Before the guest is told of a file that has grown again, the window shows what there is of it. */
-  extend(): void {
-    for (const file of this.#window.cutFiles()) {
-      const sizeBytes = this.#sizeOf(file);
-      if (sizeBytes > 0) this.#window.extend(file, sizeBytes);
+  /**
+   * Before the guest is told, by the reply to a request, of a file that has grown again, the window shows what there is
+   * of it.
+   */
+  extend(opcode: number, request: Request): void {
+    const tells = TELLS[opcode];
+    if (tells === OF_REQUEST) {
+      this.#extendFile(request.nodeidLo, request.nodeidHi);
+    } else if (tells === OF_REPLY) {
+      // All of these begin with a struct fuse_entry_out, and that with the node id.
+      const { view } = request.scratch;
+      this.#extendFile(view.getInt32(request.reply, true), view.getInt32(request.reply + 4, true));
+    } else if (tells === OF_ANY) {
+      for (const file of this.#window.cutFiles()) this.#extendFile(file.nodeidLo, file.nodeidHi);
     }
+  }
+
+  #extendFile(nodeidLo: number, nodeidHi: number): void {
+    if (!this.#window.isCutFile(nodeidLo, nodeidHi)) return;
+    const file = { nodeidLo, nodeidHi };
+    const sizeBytes = this.#sizeOf(file);
+    if (sizeBytes > 0) this.#window.extend(file, sizeBytes);
   }
 
   /** The guest takes leave: QEMU 11.1 might not survive it if the device were reset before all is unmapped. */

@@ -3,7 +3,7 @@ import { type Stats, statSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 
-import { DaxWindow, type LensMount, mountLens } from '../coherence/index.ts';
+import { DaxWindow, GuardedFiles, type LensMount, mountLens, openGuard, RANGE_BYTES } from '../coherence/index.ts';
 import { UserError } from '../core/index.ts';
 import type { FileSystemModule } from '../fs/file-system.ts';
 import { flags, type InitOffer } from '../fuse/index.ts';
@@ -25,11 +25,13 @@ import { createLog, type Log, type LogLevel, writeLine } from './log.ts';
 import { createPool, POOL_THREADS_MAX } from './pool.ts';
 import { SESSION_WORDS } from './session-state.ts';
 import {
+  type GuardData,
   type LensData,
   type PoolData,
   type QueueData,
   type ServingData,
   type SessionData,
+  type SharedGuard,
   type ThreadName,
   type ToMain,
   threadUrl,
@@ -48,6 +50,8 @@ export interface ServeOptions {
   readonly requestQueues?: number;
   /** Each VM gets a DAX window of so many bytes: a power of two, RANGE_BYTES or more. Takes what mountLens does. */
   readonly windowBytes?: number;
+  /** Files that guests map are taken out of the windows before others on the host make them shorter; see openGuard. */
+  readonly guardTruncate?: boolean;
   /** Let a VM connect again after one has gone. Without it a session ends with its VM. */
   readonly stay: boolean;
   readonly logLevel: LogLevel;
@@ -83,6 +87,7 @@ export class Server {
   readonly #sockets: Listening[];
   /** Of the lens, where there are DAX windows. */
   readonly #lens: (LensMount & { readonly stopFd: number }) | undefined;
+  readonly #guard: (SharedGuard & { readonly stopFd: number }) | undefined;
   /** One a session. */
   readonly #windows: SharedArrayBuffer[];
   readonly #sessions: unknown[] = [];
@@ -105,6 +110,7 @@ export class Server {
     const { windowBytes } = options;
     this.#windows = windowBytes === undefined ? [] : sockets.map(() => DaxWindow.create(windowBytes));
     this.#lens = windowBytes === undefined ? undefined : { ...mountLens(), stopFd: eventfd() };
+    this.#guard = options.guardTruncate && windowBytes !== undefined ? this.#openGuard(windowBytes) : undefined;
     for (const remark of module.remarks(this.#exported)) this.#log.warn(remark);
     this.finished = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -123,6 +129,7 @@ export class Server {
       for (const path of options.socketPaths) sockets.push(listen(path));
       const server = new Server(options, module, sockets);
       server.#startLens();
+      server.#startGuard();
       for (const socket of sockets) server.#startSession(socket);
       return server;
     } catch (error) {
@@ -137,6 +144,7 @@ export class Server {
     this.#stopAt = Math.min(this.#stopAt, performance.now());
     signalEventfd(this.#stopFd);
     this.#stopLens();
+    this.#stopGuard();
     // A session that waits for the rest of a message hears nothing else.
     for (const fd of this.#connections.values()) shutdown(fd);
   }
@@ -161,6 +169,23 @@ export class Server {
 
   #stopLens(): void {
     if (this.#lens !== undefined) signalEventfd(this.#lens.stopFd);
+  }
+
+  #openGuard(windowBytes: number): SharedGuard & { readonly stopFd: number } {
+    const files = GuardedFiles.create(this.#windows.length * (windowBytes / RANGE_BYTES));
+    return { groupFd: openGuard(), files, stopFd: eventfd() };
+  }
+
+  #startGuard(): void {
+    if (this.#guard === undefined) return;
+    const { groupFd, files, stopFd } = this.#guard;
+    const [windows, wakers, alive] = [this.#windows, this.#wakers, this.#alive];
+    this.#spawn('guard-worker', { kind: 'guard', groupFd, files, windows, wakers, stopFd, alive }, []);
+  }
+
+  /** Whoever waits for it goes on. */
+  #stopGuard(): void {
+    if (this.#guard !== undefined) signalEventfd(this.#guard.stopFd);
   }
 
   #startSession(socket: Listening): void {
@@ -193,6 +218,7 @@ export class Server {
       tag: this.#options.tag,
       requestQueues: this.#options.requestQueues ?? 1,
       lensMountFd: this.#lens?.mountFd ?? -1,
+      guard: this.#guard,
     };
     const worker = this.#spawn('session-worker', data, []);
     worker.on('message', (message: ToMain) => this.#hear(message, serving, socket));
@@ -230,7 +256,7 @@ export class Server {
 
   #spawn(
     name: ThreadName,
-    data: SessionData | QueueData | PoolData | LensData,
+    data: SessionData | QueueData | PoolData | LensData | GuardData,
     transfer: QueueData['commands'][],
   ): Worker {
     const worker = new Worker(threadUrl(name), {
@@ -254,6 +280,7 @@ export class Server {
     this.#module.closeExport(this.#exported);
     close(this.#stopFd);
     this.#stopLens();
+    this.#stopGuard();
     if (this.#lens !== undefined) close(this.#lens.mountFd);
     this.#resolve();
   }

@@ -2,7 +2,7 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 
 import { errnoName, type Fd, MAX_REQUEST_QUEUES } from '../core/index.ts';
-import { RANGE_BYTES } from '../coherence/index.ts';
+import { GuardedFiles, RANGE_BYTES } from '../coherence/index.ts';
 import {
   accept,
   EPOLLET,
@@ -54,8 +54,10 @@ const wakeFd = eventfd();
 const { lensMountFd } = data;
 const windowBytes = window && window.count * RANGE_BYTES;
 const hostAddress = windowBytes === undefined ? 0 : reserveAddresses(windowBytes);
+const guard = data.guard && new GuardedFiles(data.guard.files, data.guard.groupFd);
 const keeper =
-  window && new WindowKeeper({ window, wakeFd, fileSystem, hostAddress, lensMountFd, fulfilled: released, warn });
+  window &&
+  new WindowKeeper({ window, wakeFd, fileSystem, hostAddress, lensMountFd, guard, fulfilled: released, warn });
 
 /** The device behind vhost-user: this thread's hiprio queue and a thread for each request queue. */
 class Device implements VhostDevice {

@@ -6,7 +6,7 @@ import type { MappedRegion, RingSetup } from '../vhost/index.ts';
 import type { LogLevel } from './log.ts';
 import type { SharedPool } from './pool.ts';
 
-export type ThreadName = 'session-worker' | 'queue-worker' | 'pool-worker' | 'lens-worker';
+export type ThreadName = 'session-worker' | 'queue-worker' | 'pool-worker' | 'lens-worker' | 'guard-worker';
 
 /** The URL of a thread's module beside this one: TypeScript in a checkout, JavaScript when published. */
 export function threadUrl(name: ThreadName): URL {
@@ -47,6 +47,13 @@ export interface SessionData extends ServingData {
   readonly requestQueues: number;
   /** The lens's mount, where there is a window; see `src/coherence` openLens. */
   readonly lensMountFd: number;
+  readonly guard: SharedGuard | undefined;
+}
+
+/** What guards files that are mapped; see `src/coherence` GuardedFiles. */
+export interface SharedGuard {
+  readonly groupFd: number;
+  readonly files: SharedArrayBuffer;
 }
 
 export interface QueueData extends ServingData {
@@ -67,6 +74,19 @@ export interface LensData {
   /** Of `mountLens`; the thread closes it. */
   readonly deviceFd: number;
   /** Readable when the thread is to end: after the last `openLens`, which would fail from then on. */
+  readonly stopFd: number;
+  /** One word: threads that run. */
+  readonly alive: SharedArrayBuffer;
+}
+
+/** The thread of the guard (src/coherence/guard.ts), one for the process. */
+export interface GuardData extends SharedGuard {
+  readonly kind: 'guard';
+  /** Of all sessions. */
+  readonly windows: readonly SharedArrayBuffer[];
+  /** Of the process; see `Wakers`. */
+  readonly wakers: SharedArrayBuffer;
+  /** Readable when the thread is to end. It closes `groupFd`. */
   readonly stopFd: number;
   /** One word: threads that run. */
   readonly alive: SharedArrayBuffer;

@@ -1,6 +1,13 @@
 /** Has the VMM map into a session's DAX window what the guest wishes. For the thread that speaks with the VMM. */
-import { type DaxWindow, openLens, RANGE_BYTES, type Wish } from '../coherence/index.ts';
-import { EIO, ENOSYS } from '../core/index.ts';
+import {
+  type DaxWindow,
+  type GuardedFiles,
+  openLens,
+  RANGE_BYTES,
+  type WindowFile,
+  type Wish,
+} from '../coherence/index.ts';
+import { EIO, ENOSYS, errnoName } from '../core/index.ts';
 import type { RawFileSystem } from '../fs/file-system.ts';
 import { close, drainEventfd, mapAt, unmapAt } from '../sys/index.ts';
 import type { BackendChannel } from '../vhost/index.ts';
@@ -12,6 +19,10 @@ const SHMID = 0;
 interface Lens {
   readonly key: string;
   readonly fd: number;
+  readonly nodeidLo: number;
+  readonly nodeidHi: number;
+  /** A descriptor of the file that is guarded; -1: none is. */
+  readonly guarded: number;
   uses: number;
 }
 
@@ -38,6 +49,8 @@ export interface KeeperOptions {
   readonly hostAddress: number;
   /** The lens's mount. */
   readonly lensMountFd: number;
+  /** Absent: nobody hears of what others do to files. */
+  readonly guard: GuardedFiles | undefined;
   /** Whoever waits for a wish is to ask again. */
   readonly fulfilled: () => void;
   readonly warn: (message: string) => void;
@@ -90,13 +103,23 @@ export class WindowKeeper {
   }
 
   #unmap(index: number, range: Range): void {
+    if (range.bytes === 0) {
+      this.#unmapped(index, range);
+      return;
+    }
     range.busy = true;
     this.#channel?.unmap(SHMID, index * RANGE_BYTES, range.bytes, (ok) => {
       range.busy = false;
-      this.#dropLens(range);
       if (!ok) this.#dropBefore(range.starts);
-      this.#serveRange(index);
+      this.#unmapped(index, range);
     });
+  }
+
+  #unmapped(index: number, range: Range): void {
+    const lens = this.#takeLens(range);
+    this.#serveRange(index);
+    // Only now: it may have been for another part of the same file, which stays guarded all the while.
+    if (lens !== undefined) this.#giveBack(lens);
   }
 
   /** A range is not there any more: the guest was reset, and all went that was mapped before the device was started. */
@@ -109,7 +132,7 @@ export class WindowKeeper {
     const { ticket } = wish;
     const channel = this.#channel;
     range.ticket = ticket;
-    if (file.bytes === 0) {
+    if (file.bytes === 0 && this.#options.guard === undefined) {
       this.#fulfil(index, ticket, 0);
       return;
     }
@@ -118,25 +141,36 @@ export class WindowKeeper {
       this.#fulfil(index, ticket, lens as number);
       return;
     }
-    range.lens = lens;
     lens.uses += 1;
-    range.bytes = file.bytes;
+    const bytes = this.#limit(index, ticket, lens, file.bytes);
+    range.lens = lens;
+    range.bytes = bytes;
     range.starts = channel.starts;
-    range.busy = true;
     this.#setShown(this.#shown + 1);
-    channel.map(SHMID, lens.fd, file.offset, index * RANGE_BYTES, file.bytes, (ok) => {
+    if (bytes === 0) {
+      this.#fulfil(index, ticket, 0);
+      return;
+    }
+    range.busy = true;
+    channel.map(SHMID, lens.fd, file.offset, index * RANGE_BYTES, bytes, (ok) => {
       range.busy = false;
       // For requests whose buffer is a mapped file.
-      if (ok && range.lens === lens) mapAt(range.address, lens.fd, file.bytes, file.offset);
+      if (ok && range.lens === lens) mapAt(range.address, lens.fd, bytes, file.offset);
       if (!ok) {
         this.#dropLens(range);
         this.#options.warn(
-          `the VMM refuses to map ${file.bytes} bytes of a file at ${index * RANGE_BYTES} of the DAX window`,
+          `the VMM refuses to map ${bytes} bytes of a file at ${index * RANGE_BYTES} of the DAX window`,
         );
       }
       this.#fulfil(index, ticket, ok ? 0 : -EIO);
       this.#serveRange(index);
     });
+  }
+
+  /** How much to show of a file that is guarded: what others did before that is unknown to us, and to the guest. */
+  #limit(index: number, ticket: number, { guarded }: Lens, bytes: number): number {
+    const sizeBytes = guarded < 0 ? -1 : (this.#options.guard?.sizeOf(guarded) ?? -1);
+    return sizeBytes < 0 ? bytes : this.#options.window.limit(index, ticket, sizeBytes);
   }
 
   #fulfil(index: number, ticket: number, result: number): void {
@@ -151,12 +185,32 @@ export class WindowKeeper {
     if (known !== undefined) return known;
     const file = this.#options.fileSystem.openForMapping?.(nodeidLo, nodeidHi) ?? -ENOSYS;
     if (file < 0) return file;
+    const guarded = this.#guard(file, { nodeidLo, nodeidHi });
     const fd = openLens(this.#options.lensMountFd, file);
-    close(file);
-    if (fd < 0) return fd;
-    const lens = { key, fd, uses: 0 };
+    if (guarded < 0) close(file);
+    const lens = { key, fd, nodeidLo, nodeidHi, guarded, uses: 0 };
+    if (fd < 0) {
+      this.#unguard(lens);
+      return fd;
+    }
     this.#lenses.set(key, lens);
     return lens;
+  }
+
+  /** Before anything of a file is shown: the descriptor that is to stay open, or -1. */
+  #guard(file: number, name: WindowFile): number {
+    const result = this.#options.guard?.add(file, name) ?? -ENOSYS;
+    if (result === 0) return file;
+    if (this.#options.guard !== undefined) {
+      this.#options.warn(`a file is mapped that cannot be guarded against truncation (${errnoName(result)})`);
+    }
+    return -1;
+  }
+
+  #unguard(lens: Lens): void {
+    if (lens.guarded < 0) return;
+    this.#options.guard?.remove(lens.guarded, lens);
+    close(lens.guarded);
   }
 
   #setShown(count: number): void {
@@ -165,14 +219,24 @@ export class WindowKeeper {
   }
 
   #dropLens(range: Range): void {
+    const lens = this.#takeLens(range);
+    if (lens !== undefined) this.#giveBack(lens);
+  }
+
+  #takeLens(range: Range): Lens | undefined {
     const { lens } = range;
     range.lens = undefined;
-    if (lens === undefined) return;
-    unmapAt(range.address, range.bytes);
+    if (lens === undefined) return undefined;
+    if (range.bytes > 0) unmapAt(range.address, range.bytes);
     this.#setShown(this.#shown - 1);
+    return lens;
+  }
+
+  #giveBack(lens: Lens): void {
     lens.uses -= 1;
     if (lens.uses > 0) return;
     this.#lenses.delete(lens.key);
+    this.#unguard(lens);
     close(lens.fd);
   }
 }
