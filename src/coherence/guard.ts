@@ -183,7 +183,7 @@ export class Guard {
   }
 
   #answer(fd: number, tid: number): void {
-    const shortening = this.#calls.isOurs(tid) ? undefined : this.#shorteningOf(fd, tid);
+    const shortening = this.#shorteningOf(fd, tid);
     if (shortening === undefined) {
       this.#events.allow(fd);
       close(fd);
@@ -200,7 +200,7 @@ export class Guard {
     const emptied = opens && this.#calls.empties(tid, call) ? 0 : -1;
     const sizeBytes = opens ? emptied : this.#calls.lengthAfter(call, this.#events.offset);
     const before = sizeBytes < 0 ? 0 : this.#files.sizeOf(fd);
-    if (sizeBytes < 0 || sizeBytes === before) return undefined;
+    if (sizeBytes < 0 || sizeBytes === before || this.#calls.isOurs(tid)) return undefined;
     const files = this.#files.namesOf(fd);
     if (files.length === 0) return undefined;
     if (sizeBytes < before) this.#files.watch(fd);
