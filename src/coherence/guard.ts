@@ -9,7 +9,7 @@
 import { readlinkSync } from 'node:fs';
 import { release } from 'node:os';
 
-import { EAGAIN, EINTR, EINVAL, EMFILE, ENOSYS, EOPNOTSUPP, EPERM, type Fd } from '../core/index.ts';
+import { EAGAIN, EBADF, EINVAL, EMFILE, ENOSYS, EOPNOTSUPP, EPERM, type Fd } from '../core/index.ts';
 import {
   AT_FDCWD,
   close,
@@ -139,9 +139,9 @@ export class Guard {
     for (;;) {
       const result = this.#events.next();
       if (result === 0 || result === -EAGAIN) return;
-      // Without a descriptor for it the kernel has refused what the event was about.
-      if (result === -EINTR || result === -EMFILE) continue;
-      SysError.check(result, 'read', 'fanotify group');
+      if (result === -EBADF || result === -EINVAL) throw new SysError('read', result, 'fanotify group');
+      // There was no descriptor to be had for an event (EMFILE, ENFILE): the kernel has refused what it was about.
+      if (result < 0) continue;
       if (this.#events.fd >= 0) this.#take(this.#events.fd, this.#events.mask);
     }
   }
