@@ -4,14 +4,18 @@ import { type Asset, cacheFolder, findAsset, type Manifest, placeAsset, withLock
 import { Archive, debianArchitecture, haveApt, type PackageRecord } from './debian.ts';
 import { LabError } from './errors.ts';
 import { unpackedKernel } from './kernel-image.ts';
+import { keepModules } from './kernel-modules.ts';
 import { type Progress, silent } from './progress.ts';
 import { qemuOfTree, qemuStarts } from './qemu-program.ts';
 import { compareVersions, upstreamVersion } from './versions.ts';
 
 /** QEMU versions that can be fetched; each stands for the newest of its suite. */
 export const QEMU_VERSIONS = ['7.2', '10.0', '11.1'] as const;
-/** Linux versions that can be fetched. 6.12 is the newest 6.12; 7.3 is the newest one from 7.3 on. */
-export const KERNEL_VERSIONS = ['6.12', '7.3'] as const;
+/**
+ * Linux versions that can be fetched. 6.12 is the newest 6.12; 7.3 is the newest one from 7.3 on. Both are Debian's
+ * kernel for clouds; 6.12-generic is the one for any machine, larger and slower to boot, which has 9p.
+ */
+export const KERNEL_VERSIONS = ['6.12', '6.12-generic', '7.3'] as const;
 export type QemuVersion = (typeof QEMU_VERSIONS)[number];
 export type KernelVersion = (typeof KERNEL_VERSIONS)[number];
 
@@ -101,12 +105,16 @@ function qemuRecipe(version: QemuVersion, whole: boolean): Recipe {
   };
 }
 
-/** The newest cloud kernel that the meta package of some suite stands for and that `fits`. */
-async function cloudKernel(archive: Archive, fits: (version: string) => boolean): Promise<string | undefined> {
+/** The newest kernel that the meta package `linux-image-FLAVOUR` of some suite stands for and that `fits`. */
+async function kernelImage(
+  archive: Archive,
+  flavour: string,
+  fits: (version: string) => boolean,
+): Promise<string | undefined> {
   const found: string[] = [];
-  for (const { depends } of await archive.show(['linux-image-cloud-amd64'])) {
+  for (const { depends } of await archive.show([`linux-image-${flavour}`])) {
     for (const name of depends) {
-      const version = /^linux-image-(\d+(?:\.\d+)*)\S*-cloud-amd64$/.exec(name)?.[1];
+      const version = new RegExp(`^linux-image-(\\d+(?:\\.\\d+)*)\\S*-${flavour}$`).exec(name)?.[1];
       if (version !== undefined && fits(version)) found.push(name);
     }
   }
@@ -117,18 +125,23 @@ function versionOfImage(name: string): string {
   return /linux-image-(\d+(?:\.\d+)*)/.exec(name)?.[1] ?? '0';
 }
 
-function kernelRecipe(version: KernelVersion): Recipe {
+/** Of the generic kernel, which has virtio and virtiofs built in: 9p, and what disks take (ext4 does not say all). */
+const GENERIC_MODULES = ['9p', '9pnet_virtio', 'nvme', 'crc32c_generic', 'ext4'];
+
+function kernelRecipe(wanted: KernelVersion): Recipe {
+  const [version = '', generic] = wanted.split('-');
+  const flavour = generic === undefined ? 'cloud-amd64' : 'amd64';
   const exact = version === '6.12';
   const suite = exact ? 'trixie' : 'trixie-backports';
   return {
-    name: `kernel-${version}`,
+    name: `kernel-${wanted}`,
     architecture: GUEST_ARCHITECTURE,
     suite,
     async choose(archive) {
-      const image = await cloudKernel(archive, (each) =>
+      const image = await kernelImage(archive, flavour, (each) =>
         exact ? each.startsWith(`${version}.`) : compareVersions(each, version) >= 0,
       );
-      if (image === undefined) throw new LabError('PACKAGES', `Debian ${suite} has no cloud kernel ${version}`);
+      if (image === undefined) throw new LabError('PACKAGES', `Debian ${suite} has no kernel ${wanted}`);
       // Newer kernels have their image in a package of its own, without the modules: 14 MB instead of 34.
       const binary = await archive.show([image.replace('linux-image-', 'linux-binary-')]);
       const packages = (binary.length > 0 ? binary : await archive.show([image])).slice(0, 1);
@@ -137,6 +150,7 @@ function kernelRecipe(version: KernelVersion): Recipe {
     async finish(tree) {
       const unpacked = unpackedKernel(readFileSync(packedKernel(tree)));
       if (unpacked !== undefined) writeFileSync(join(tree, 'vmlinux'), unpacked);
+      if (generic !== undefined) await keepModules(tree, GENERIC_MODULES);
     },
   };
 }

@@ -27,6 +27,7 @@ exec </dev/console >/dev/console 2>&1
 [ -e /bin/ls ] || /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
+for module in /lib/modules/*.ko; do [ ! -e "$module" ] || insmod "$module"; done
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o ptmxmode=0666 devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm

@@ -41,6 +41,15 @@ test('a fetched program takes the place of the BusyBox one, and /bin stays a lin
   assert.equal(entries.get('bin')?.kind, 'symlink');
 });
 
+test("modules are where process 1 loads them from, and a guest's root without any has none", () => {
+  const module = join(folder, '00-netfs.ko');
+  writeFileSync(module, 'ELF');
+  const modules = (options: { modules?: string[] }): string[] =>
+    guestRoot({ busybox, ...options }).flatMap(({ path }) => (path.endsWith('.ko') ? [path] : []));
+  assert.deepEqual(modules({ modules: [module] }), ['usr/lib/modules/00-netfs.ko']);
+  assert.deepEqual(modules({}), []);
+});
+
 test('given files win', () => {
   const mine = { kind: 'file', path: 'etc/passwd', bytes: Buffer.from('me') } as const;
   const found = guestRoot({ busybox, files: [mine] }).filter(({ path }) => path === 'etc/passwd');

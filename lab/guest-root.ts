@@ -10,7 +10,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { join, relative } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { cpio, type CpioEntry } from './cpio.ts';
 import { initScript } from './guest-init.ts';
 
@@ -22,6 +22,8 @@ export interface GuestRootOptions {
   readonly lanes?: number;
   /** Host path of a tree of more programs, from fetchTools(). */
   readonly tools?: string;
+  /** Host paths of modules for its kernel to load first, in their order. */
+  readonly modules?: readonly string[];
   /** More files; they win over the others. */
   readonly files?: readonly CpioEntry[];
 }
@@ -30,7 +32,7 @@ export interface GuestRootOptions {
 export const DEFAULT_LANES = 3;
 
 const FOLDERS = [
-  ...['usr', 'usr/bin', 'usr/sbin', 'usr/lib', 'usr/lib64'],
+  ...['usr', 'usr/bin', 'usr/sbin', 'usr/lib', 'usr/lib/modules', 'usr/lib64'],
   ...['dev', 'etc', 'mnt', 'mnt/share', 'proc', 'root', 'run', 'sys', 'tmp', 'var'],
 ];
 
@@ -83,6 +85,9 @@ export function guestRoot(options: GuestRootOptions): CpioEntry[] {
     if (name !== 'busybox') add({ kind: 'symlink', path: `usr/bin/${name}`, target: 'busybox' });
   }
   if (options.tools !== undefined) for (const entry of treeEntries(options.tools)) add(entry);
+  for (const module of options.modules ?? []) {
+    add({ kind: 'file', path: `usr/lib/modules/${basename(module)}`, bytes: readFileSync(module) });
+  }
   add(text('init', initScript(options.lanes ?? DEFAULT_LANES), 0o755));
   for (const entry of options.files ?? []) add(entry);
   return [...entries.values()];

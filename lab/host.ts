@@ -13,6 +13,7 @@ import {
 } from './assets.ts';
 import { LabError, messageOf } from './errors.ts';
 import { exec } from './exec.ts';
+import { modulesOfTree } from './kernel-modules.ts';
 import { qemuOfTree, qemuVersion } from './qemu-program.ts';
 import { compareVersions, upstreamVersion } from './versions.ts';
 
@@ -39,6 +40,8 @@ export interface Kernel {
   /** Empty when only the file is known. */
   readonly version: string;
   readonly origin: string;
+  /** Host paths of modules that its guests load, in their order. */
+  readonly modules?: readonly string[];
 }
 
 /** How a QEMU is found. */
@@ -139,7 +142,9 @@ export async function findKernel(wanted: string | undefined, options: FetchOptio
   if (!isOneOf(KERNEL_VERSIONS, version)) throw unknownVersion('kernel', version, KERNEL_VERSIONS);
   try {
     const asset = await fetchKernel(version, options);
-    return { path: kernelOfTree(asset.tree), version: upstreamVersion(asset.version), origin: 'cache' };
+    const { tree } = asset;
+    const modules = modulesOfTree(tree);
+    return { path: kernelOfTree(tree), version: upstreamVersion(asset.version), origin: 'cache', modules };
   } catch (error) {
     throw new LabError(
       'NO_KERNEL',

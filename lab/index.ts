@@ -22,7 +22,7 @@ export { type GuestRootOptions, writeGuestRoot } from './guest-root.ts';
 export { findBusybox, findKernel, findQemu, hostQemu, type Kernel, OLDEST_QEMU, type Qemu } from './host.ts';
 export { type Inspection, inspect } from './inspect.ts';
 export type { RunOptions, RunResult } from './lane.ts';
-export type { Share } from './machine.ts';
+export type { NinePShare, Share, VirtiofsShare } from './machine.ts';
 export {
   openPjdfstest,
   pjdfstestGuest,
@@ -43,4 +43,5 @@ export {
   type SceneOptions,
   type SceneShare,
 } from './scene.ts';
+export { findVirtiofsd } from './virtiofsd.ts';
 export { boot, type BootOptions, GuestError, type MachineEnd, type Vm } from './vm.ts';

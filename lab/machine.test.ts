@@ -49,6 +49,13 @@ test('a share may bring a device of its own', () => {
   assert.ok(valuesOf(machineArguments({ ...MACHINE, shares }), '-device').includes('other-device,chardev=fs0'));
 });
 
+test('a folder that QEMU serves by 9p is a device, and takes no socket', () => {
+  const args = machineArguments({ ...MACHINE, shares: [{ kind: '9p', sharedDir: '/srv/a,b', tag: 'nine' }] });
+  assert.deepEqual(valuesOf(args, '-fsdev'), ['local,id=fs0,path=/srv/a,,b,security_model=none,multidevs=remap']);
+  assert.ok(valuesOf(args, '-device').includes('virtio-9p-pci,fsdev=fs0,mount_tag=nine'));
+  assert.ok(!valuesOf(args, '-chardev').some((each) => each.includes('id=fs0')));
+});
+
 test('an old QEMU emulates a CPU without the instruction that it gets wrong', () => {
   assert.deepEqual(valuesOf(machineArguments({ ...MACHINE, qemuVersion: '7.2.22' }), '-cpu'), ['Nehalem,-cx16']);
   assert.deepEqual(valuesOf(machineArguments(MACHINE), '-cpu'), ['Nehalem']);

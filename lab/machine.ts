@@ -4,7 +4,8 @@
 import { diskArguments } from './disk.ts';
 
 /** A virtio-fs socket that a guest gets as a device. */
-export interface Share {
+export interface VirtiofsShare {
+  readonly kind?: 'virtiofs';
   /** Host path of the daemon's vhost-user socket. */
   readonly socketPath: string;
   /** Name of the filesystem in the guest: `mount -t virtiofs TAG`. */
@@ -25,6 +26,23 @@ export interface Share {
   /** Another device than vhost-user-fs-pci: gets the id of the character device, gives the argument of -device. */
   readonly device?: (chardev: string) => string;
 }
+
+/** A host folder that QEMU itself serves, by virtio-9p, to compare virtio-fs with. It takes a kernel with 9p. */
+export interface NinePShare {
+  readonly kind: '9p';
+  readonly sharedDir: string;
+  /** Name of the filesystem in the guest, 31 bytes at most. */
+  readonly tag: string;
+  /** Where boot() mounts it; not mounted when absent. */
+  readonly mountPoint?: string;
+  /** For `mount -o`, after NINE_P_OPTIONS: `cache=mmap`, say. */
+  readonly mountOptions?: string;
+}
+
+export type Share = VirtiofsShare | NinePShare;
+
+/** For `mount -t 9p -o`. The largest message that the driver takes: 125 pages. */
+export const NINE_P_OPTIONS = 'trans=virtio,version=9p2000.L,msize=512000';
 
 /** What a command line is made of. */
 export interface MachineOptions {
@@ -80,8 +98,14 @@ function daxDevice(queues: number, queueSize: number): string {
   return `vhost-user-test-device-pci,virtio-id=26,num_vqs=${1 + queues},vq_size=${queueSize},config_size=44`;
 }
 
+function ninePArguments({ sharedDir, tag }: NinePShare, id: string): string[] {
+  const server = `local,id=${id},path=${quoted(sharedDir)},security_model=none,multidevs=remap`;
+  return ['-fsdev', server, '-device', `virtio-9p-pci,fsdev=${id},mount_tag=${quoted(tag)}`];
+}
+
 function shareArguments(share: Share, index: number): string[] {
   const chardev = `fs${index}`;
+  if (share.kind === '9p') return ninePArguments(share, chardev);
   const { queues = 1, queueSize = 1024, tag } = share;
   const standard = `vhost-user-fs-pci,tag=${quoted(tag)},num-request-queues=${queues},queue-size=${queueSize}`;
   const ours = share.dax === true ? daxDevice(queues, queueSize) : standard;

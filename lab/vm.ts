@@ -15,7 +15,15 @@ import { DEFAULT_LANES, initramfs } from './guest-root.ts';
 import { endingWithUs } from './guard.ts';
 import { findBusybox, findKernel, findQemu } from './host.ts';
 import { Lane, type RunOptions, type RunResult } from './lane.ts';
-import { kernelArguments, laneFds, machineArguments, QMP_FD, type Share, TERMINAL_FD } from './machine.ts';
+import {
+  kernelArguments,
+  laneFds,
+  machineArguments,
+  NINE_P_OPTIONS,
+  QMP_FD,
+  type Share,
+  TERMINAL_FD,
+} from './machine.ts';
 import { type Progress, silent } from './progress.ts';
 import { Qmp } from './qmp.ts';
 import { shellQuoted } from './quote.ts';
@@ -254,11 +262,12 @@ export class Vm {
   }
 
   async #mountShares(): Promise<void> {
-    for (const { tag, mountPoint, mountOptions } of this.#shares) {
+    for (const { kind = 'virtiofs', tag, mountPoint, mountOptions } of this.#shares) {
       if (mountPoint === undefined) continue;
-      const options = mountOptions === undefined ? '' : `-o ${shellQuoted(mountOptions)} `;
+      const all = [kind === '9p' ? NINE_P_OPTIONS : undefined, mountOptions].filter((each) => each !== undefined);
+      const options = all.length === 0 ? '' : `-o ${shellQuoted(all.join(','))} `;
       const point = shellQuoted(mountPoint);
-      await this.sh(`mkdir -p ${point} && mount -t virtiofs ${options}${shellQuoted(tag)} ${point}`);
+      await this.sh(`mkdir -p ${point} && mount -t ${kind} ${options}${shellQuoted(tag)} ${point}`);
     }
     for (const [index, disk] of this.#disks.entries()) await this.sh(mountDisk(disk, index));
   }
@@ -344,7 +353,7 @@ interface Plan {
 
 async function makePlan(options: BootOptions, folder: string): Promise<Plan> {
   const fetching = { progress: options.progress ?? silent };
-  const dax = options.shares?.some((share) => share.dax) ?? false;
+  const dax = options.shares?.some((share) => share.kind !== '9p' && share.dax) ?? false;
   const qemu = await findQemu(options.qemu, { ...fetching, dax });
   const kernel = await findKernel(options.kernel, fetching);
   const accel = options.accel ?? (await chooseAccelerator(qemu, kernel)).kind;
@@ -355,7 +364,7 @@ async function makePlan(options: BootOptions, folder: string): Promise<Plan> {
     initramfsPath = join(folder, 'initramfs');
     const busybox = await findBusybox(fetching);
     const files = [...(options.node ? await nodeForGuest(fetching) : []), ...(options.files ?? [])];
-    writeFileSync(initramfsPath, initramfs({ busybox, lanes, tools: options.tools, files }));
+    writeFileSync(initramfsPath, initramfs({ busybox, lanes, tools: options.tools, modules: kernel.modules, files }));
   }
   const disks = options.disks ?? [];
   const diskPaths = disks.map((_, index) => join(folder, `disk${index}`));
