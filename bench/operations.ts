@@ -1,6 +1,6 @@
 /** How many FUSE messages common operations take, counted in a guest; FORGETs apart. */
-import { type Daemon, openScene } from '../lab/index.ts';
-import { report } from './report.ts';
+import { openScene } from '../lab/index.ts';
+import { whenClosed } from './report.ts';
 
 /** What a program does, as a shell script in the guest. */
 interface Operation {
@@ -31,12 +31,6 @@ export const OPERATIONS: readonly Operation[] = [
   { name: 'append', before: 'cat log > /dev/null', script: 'echo x >> log' },
   { name: 'cp 3 MB', before: 'cat big > /dev/null', script: 'cp big copy' },
 ];
-
-/** What the daemon did when nothing is open in the guest any more: for the answer to a RELEASE no program waits. */
-async function whenClosed(daemon: Daemon): Promise<number> {
-  while (!(await report(daemon)).gauges.endsWith('handles 0'));
-  return (await report(daemon)).messages;
-}
 
 /** Messages of each operation, by its name. */
 export async function countMessages(cache: string): Promise<Map<string, number>> {

@@ -27,3 +27,9 @@ export async function report(daemon: Daemon): Promise<Report> {
   const all = requests.values().reduce((sum, count) => sum + count, 0);
   return { requests, messages: all - (requests.get('FORGET') ?? 0), gauges: gauges[0] };
 }
+
+/** Its messages when nothing is open in the guest any more: for the answer to a RELEASE no program waits. */
+export async function whenClosed(daemon: Daemon): Promise<number> {
+  while (!(await report(daemon)).gauges.endsWith('handles 0'));
+  return (await report(daemon)).messages;
+}
