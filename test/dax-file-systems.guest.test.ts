@@ -85,6 +85,20 @@ const OPTIONS: SceneOptions = {
 if (mountable.length > 0) {
   scenes('files of other file systems, mapped', OPTIONS, (scene) => {
     for (const type of mountable) scene(sentence(type), (stage) => checkFiles(type, stage));
+    scene(
+      'a hole for which there is no room is an error in the guest, and not the end of its VM',
+      async ({ vm, host }) => {
+        mount(host.path('full'), '-t', 'tmpfs', '-o', 'size=1m', 'none');
+        await host.sh('truncate -s 8388608 full/sparse; printf there > full/other');
+        const wanted = await vm.run('dd if=/dev/zero of=/mnt/share/full/sparse bs=4k seek=1024 count=256 conv=notrunc');
+        assert.match(wanted.stderr, /No space left on device/);
+        assert.notEqual((await vm.run('cat /mnt/share/full/sparse > /dev/null')).code, 0);
+        assert.equal(await vm.sh('cat /mnt/share/full/other'), 'there');
+        await vm.sh('umount /mnt/share/full');
+        umount(host.path('full'), '-l');
+      },
+    );
+
     scene('the host takes the mounts away', async ({ vm, host }) => {
       // Where it has been the guest has made mounts of its own, which go by themselves when the host has none there.
       for (const type of mountable) await vm.sh(`umount /mnt/share/${type}`);
