@@ -200,10 +200,12 @@ export class Guard {
     const emptied = opens && this.#calls.empties(tid, call) ? 0 : -1;
     const sizeBytes = opens ? emptied : this.#calls.lengthAfter(call, this.#events.offset);
     const before = sizeBytes < 0 ? 0 : this.#files.sizeOf(fd);
-    if (sizeBytes < 0 || sizeBytes === before || this.#calls.isOurs(tid)) return undefined;
+    if (sizeBytes < 0 || sizeBytes === before) return undefined;
+    if (sizeBytes < before) this.#files.watch(fd);
+    // Of what a guest does, the threads that do it have seen to the others.
+    if (this.#calls.isOurs(tid)) return undefined;
     const files = this.#files.namesOf(fd);
     if (files.length === 0) return undefined;
-    if (sizeBytes < before) this.#files.watch(fd);
     // By fallocate(2) more than that stays. What grows is done when the call is over: nothing is cut meanwhile.
     const stays = !opens && this.#calls.collapses(call) ? before - 1 : sizeBytes;
     const doneBytes = sizeBytes < before ? stays : -1;

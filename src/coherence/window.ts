@@ -34,6 +34,8 @@ const WAKE_FD = 1;
 const CUTS = 2;
 /** Ranges that the VMM shows, or is asked for. */
 const SHOWN = 3;
+/** 1 when others have made any file shorter. */
+const ANY_SHRUNK = 4;
 /** By node id: others are making such a file shorter right now. */
 const BUSY = 16;
 const BUSY_WORDS = 64;
@@ -158,6 +160,7 @@ export class DaxWindow {
   reset(): void {
     this.#clearRanges(0, this.count);
     this.#words.fill(0, SHRUNK, RANGES);
+    Atomics.store(this.#words, ANY_SHRUNK, 0);
   }
 
   /**
@@ -186,6 +189,7 @@ export class DaxWindow {
     let done = true;
     lock(words, LOCK);
     words[SHRUNK + ((nodeidLo & (SHRUNK_BITS - 1)) >> 5)] |= 1 << (nodeidLo & 31);
+    Atomics.store(words, ANY_SHRUNK, 1);
     for (let range = 0; range < this.count; range += 1) {
       const w = at(range);
       if (!this.#shows(w, nodeidLo, nodeidHi)) continue;
@@ -220,14 +224,20 @@ export class DaxWindow {
     return found;
   }
 
-  /** Files of which ranges are cut, each once. */
-  cutFiles(): WindowFile[] {
+  /** Whether others have made a file shorter since the last `reset`. */
+  get anyShrunk(): boolean {
+    return Atomics.load(this.#words, ANY_SHRUNK) !== 0;
+  }
+
+  /** Files of which ranges are cut, each once; `shrunk`: those alone that others have made shorter. */
+  cutFiles(shrunk = false): WindowFile[] {
     const words = this.#words;
     const files = new Map<number, WindowFile>();
     lock(words, LOCK);
     for (let range = 0; range < this.count; range += 1) {
       const w = at(range);
       if (words[w + STATE] === FREE || words[w + BYTES] === RANGE_BYTES) continue;
+      if (shrunk && !this.#isShrunk(words[w + NODEID_LO])) continue;
       files.set(words[w + NODEID_LO], { nodeidLo: words[w + NODEID_LO], nodeidHi: words[w + NODEID_HI] });
     }
     unlock(words, LOCK);

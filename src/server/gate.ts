@@ -167,7 +167,7 @@ export class Gate {
       result = -EAGAIN;
     }
     // Not on the hiprio queue, whose thread has it done, and which tells nobody of sizes.
-    if (!hiprio && result >= 0 && this.#mappings?.isCut) this.#mappings.extend(opcode, this.#request);
+    if (!hiprio && this.#mappings?.isCut) this.#mappings.extend(result < 0 ? 0 : opcode, this.#request);
     const written = replies ? this.#reply(chain, record, result) : 0;
     this.#counters.count(opcode, result < 0, bytesIn, written, latencyBucket(start));
     return written;

@@ -60,8 +60,8 @@ export class Mappings {
   }
 
   /**
-   * Before the guest is told, by the reply to a request, of a file that has grown again, the window shows what there is
-   * of it.
+   * Before the guest is told, by the reply to a request, of a file that is longer than what is shown of it, the window
+   * shows all of it. What others have cut is shown again with any reply: nothing else may have the guest ask.
    */
   extend(opcode: number, request: Request): void {
     const tells = TELLS[opcode];
@@ -71,9 +71,9 @@ export class Mappings {
       // All of these begin with a struct fuse_entry_out, and that with the node id.
       const { view } = request.scratch;
       this.#extendFile(view.getInt32(request.reply, true), view.getInt32(request.reply + 4, true));
-    } else if (tells === OF_ANY) {
-      for (const file of this.#window.cutFiles()) this.#extendFile(file.nodeidLo, file.nodeidHi);
     }
+    if (tells !== OF_ANY && !this.#window.anyShrunk) return;
+    for (const file of this.#window.cutFiles(tells !== OF_ANY)) this.#extendFile(file.nodeidLo, file.nodeidHi);
   }
 
   #extendFile(nodeidLo: number, nodeidHi: number): void {
