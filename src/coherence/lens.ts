@@ -26,6 +26,7 @@ import {
   MOUNT_ATTR_NOSUID,
   memfd,
   O_CLOEXEC,
+  O_NOATIME,
   O_NONBLOCK,
   O_RDWR,
   openat,
@@ -94,7 +95,7 @@ export function openLens(mountFd: number, fd: number): number {
   // A name of its own each time: under one name the kernel would first find the lens before, for as long as a VMM
   // has that open, and look the name up twice.
   serial += 1;
-  return openat(mountFd, coldString(`${fd}-${serial}`), O_RDWR | O_CLOEXEC, 0);
+  return openat(mountFd, coldString(`${fd}-${serial}`), O_RDWR | O_NOATIME | O_CLOEXEC, 0);
 }
 
 /** Why no lens can be made here, for a user, or undefined where one can. It tries. */
