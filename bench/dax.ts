@@ -2,7 +2,8 @@
  * What DAX gives: `npm run bench:dax -- [--quick] [--rounds N] [--cache MODE] [--peer virtiofsd=PROGRAM]`. The same
  * files through windows of two sizes, without one, by Rust virtiofsd and by QEMU's 9p server, on one kernel: how fast
  * fio reads mapped files with nothing in the guest's caches and all in the host's, how much the guest's page cache
- * takes, how many messages the daemon gets. Contestants take turns in each round; medians, and their ratio to 9p.
+ * takes, how many messages the daemon gets. Contestants take turns in each round; medians of the rounds, and of their
+ * ratios to 9p in the same round.
  */
 import { parseArgs } from 'node:util';
 
@@ -87,8 +88,8 @@ const MEASURES: readonly Measure[] = [
   },
 ];
 
-function medianOf(sorted: readonly number[]): number {
-  return sorted[sorted.length >> 1];
+function medianOf(numbers: readonly number[]): number {
+  return numbers.toSorted((a, b) => a - b)[numbers.length >> 1];
 }
 
 /** A number for each round, by title and contestant. */
@@ -99,15 +100,16 @@ function print(results: Results, contestants: readonly Contestant[]): void {
     console.log([label.padEnd(34), ...cells.map((cell) => cell.padStart(10))].join(''));
   for (const [title, rows] of results) {
     console.log(`\n${title}`);
-    line('', ['median', 'least', 'most', 'times 9p']);
-    const base = rows.get(BASE)?.toSorted((a, b) => a - b) ?? [];
+    line('', ['median', 'least', 'most', ...(title.endsWith('/s') ? ['times 9p'] : [])]);
+    const base = rows.get(BASE) ?? [];
     for (const { label } of contestants) {
       const numbers = rows.get(label);
       if (numbers === undefined) continue;
-      const sorted = numbers.toSorted((a, b) => a - b);
-      const cells = [medianOf(sorted), sorted[0], sorted[sorted.length - 1]].map((each) => each.toFixed(0));
-      const ratio = medianOf(sorted) / medianOf(base);
-      line(label, [...cells, Number.isFinite(ratio) ? ratio.toFixed(2) : '']);
+      const cells = [medianOf(numbers), Math.min(...numbers), Math.max(...numbers)].map(
+        (each) => `${Math.round(each)}`,
+      );
+      const ratio = medianOf(numbers.map((number, round) => number / base[round]));
+      line(label, title.endsWith('/s') ? [...cells, ratio.toFixed(2)] : cells);
     }
   }
 }
