@@ -30,6 +30,8 @@ class Machine {
   readonly vmm: BackendRequests;
   readonly a: bigint;
   readonly b: bigint;
+  /** What it shows, by the offset in the window. */
+  readonly #mapped = new Map<number, WindowRequest>();
 
   constructor(t: TestContext) {
     for (const file of ['a', 'b']) writeFileSync(join(daemon().share, file), file.repeat(5000));
@@ -37,6 +39,7 @@ class Machine {
     this.a = this.mount.lookup(ROOT, 'a').nodeid;
     this.b = this.mount.lookup(ROOT, 'b').nodeid;
     t.after(() => {
+      for (const { fd } of this.#mapped.values()) close(fd as number);
       this.vmm.close();
       this.mount.guest.close();
     });
@@ -50,7 +53,7 @@ class Machine {
     return request;
   }
 
-  /** Does as it is asked, as QEMU does: it answers, and then speaks of the range as memory. */
+  /** Does as it is asked, as QEMU does: it answers, and then speaks of a range as memory. */
   map(): WindowRequest {
     const request = this.next(BackendRequest.SHMEM_MAP);
     this.vmm.reply(request, true);
@@ -58,17 +61,29 @@ class Machine {
     return request;
   }
 
-  commit({ fd, shmOffset, fdOffset, length }: WindowRequest): void {
-    const guestAddress = WINDOW_AT + shmOffset;
-    const region = { guestAddress, userAddress: 2 ** 40 + shmOffset, sizeBytes: length, mmapOffset: fdOffset };
-    this.mount.guest.frontEnd.request('ADD_MEM_REG', regionPayload(region), [fd as number]);
-    close(fd as number);
+  /** Maps. */
+  commit(request: WindowRequest): void {
+    this.#mapped.set(request.shmOffset, request);
+    this.#speak();
   }
 
   unmap(): WindowRequest {
     const request = this.next(BackendRequest.SHMEM_UNMAP);
     this.vmm.reply(request, true);
+    close(this.#mapped.get(request.shmOffset)?.fd as number);
+    this.#mapped.delete(request.shmOffset);
+    this.#speak();
     return request;
+  }
+
+  /** QEMU 11.1 goes through what it has mapped from the lowest on, up to what is refused: the daemon refuses all. */
+  #speak(): void {
+    const first = this.#mapped.get(Math.min(...this.#mapped.keys()));
+    if (first === undefined) return;
+    const { fd, shmOffset, fdOffset, length } = first;
+    const guestAddress = WINDOW_AT + shmOffset;
+    const region = { guestAddress, userAddress: 2 ** 40 + shmOffset, sizeBytes: length, mmapOffset: fdOffset };
+    this.mount.guest.frontEnd.request('ADD_MEM_REG', regionPayload(region), [fd as number]);
   }
 
   post(request: FuseRequest): Posted {
@@ -114,6 +129,19 @@ test('a range is there when the VMM has mapped it, not when it has answered', { 
   machine.commit(request);
   machine.answer(posted);
   munmap(address, RANGE_BYTES);
+});
+
+test('a VMM speaks of the range again that it was refused first, and the next is there all the same', { skip }, (t) => {
+  const machine = new Machine(t);
+  machine.show(machine.a, 0);
+  machine.show(machine.b, 1);
+  const posted = machine.post(setup(machine.a, 2));
+  const request = machine.next(BackendRequest.SHMEM_MAP);
+  machine.vmm.reply(request, true);
+  machine.mount.getattr(machine.a);
+  assert.equal(machine.mount.guest.isAnswered(posted), false);
+  machine.commit(request);
+  machine.answer(posted);
 });
 
 test('a range that is there is there to be written to, without the VMM', { skip }, (t) => {

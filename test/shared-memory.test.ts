@@ -281,6 +281,15 @@ test('what a VMM has answered for is there when it says so, as a memory region',
   commits.commit();
   assert.deepEqual(wire.heard, ['map 3 true']);
   assert.equal(wire.channel.patienceMs, -1);
+  commits.commit();
+  wire.map(2);
+  assert.equal(commits.offsetOf(key, 0, RANGE), -1);
+  commits.commit();
+  assert.deepEqual(wire.heard, ['map 3 true'], 'it has not answered');
+  wire.answer(MAP);
+  assert.equal(commits.offsetOf('what it was refused before', 0, RANGE), -1);
+  commits.commit();
+  assert.equal(wire.heard.at(-1), 'map 2 true', 'the answer has come before, by another way');
   wire.unmap(3);
   wire.answer(UNMAP);
   assert.ok(wire.channel.receive());
