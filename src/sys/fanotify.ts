@@ -39,16 +39,22 @@ const METADATA_BYTES = 24;
 const RANGE_BYTES = 24;
 const RANGE_OFFSET = 8;
 const RANGE_COUNT = 16;
-/** For one event: each comes with a descriptor, and who cannot have one is refused what he was about to do. */
-const EVENT_BYTES = METADATA_BYTES + RANGE_BYTES;
+/**
+ * As few as may be, as each event comes with a descriptor, and who cannot have one is refused what he was about to do:
+ * room for one with a range, and so for two without.
+ */
+const READ_BYTES = METADATA_BYTES + RANGE_BYTES;
 
 /** The events of a group, one at a time. */
 export class FanotifyEvents {
   readonly #groupFd: number;
   readonly #arena = new Arena(256);
   readonly #view = this.#arena.view;
-  readonly #at = this.#arena.reserve(EVENT_BYTES);
+  readonly #readAt = this.#arena.reserve(READ_BYTES);
   readonly #responseAt = this.#arena.reserve(8);
+  /** The event that was taken last, and where those end that were read with it. */
+  #at = this.#readAt;
+  #end = this.#readAt;
 
   constructor(groupFd: number) {
     this.#groupFd = groupFd;
@@ -56,8 +62,12 @@ export class FanotifyEvents {
 
   /** Takes the next event: 1, 0 where there is none now (FAN_NONBLOCK), or a negative errno. */
   next(): number {
-    const length = read(this.#groupFd, this.#arena.address + this.#at, EVENT_BYTES);
-    return length >= METADATA_BYTES ? 1 : length;
+    if (this.#at < this.#end) this.#at += this.#bytes;
+    if (this.#at < this.#end) return 1;
+    const length = read(this.#groupFd, this.#arena.address + this.#readAt, READ_BYTES);
+    this.#at = this.#readAt;
+    this.#end = this.#readAt + Math.max(length, 0);
+    return length > 0 ? 1 : length;
   }
 
   // Of the event that was taken last.
@@ -85,8 +95,12 @@ export class FanotifyEvents {
     return this.#hasRange ? Number(this.#view.getBigUint64(this.#at + METADATA_BYTES + RANGE_COUNT, true)) : -1;
   }
 
+  get #bytes(): number {
+    return this.#view.getUint32(this.#at, true);
+  }
+
   get #hasRange(): boolean {
-    if (this.#view.getUint32(this.#at, true) < EVENT_BYTES) return false;
+    if (this.#bytes < METADATA_BYTES + RANGE_BYTES) return false;
     return this.#view.getUint8(this.#at + METADATA_BYTES) === FAN_EVENT_INFO_TYPE_RANGE;
   }
 
