@@ -2,7 +2,7 @@
  * The files that guests have mapped while others on the host might make them shorter: each has a mark, for which the
  * kernel asks us first. In memory that all threads share.
  */
-import { lock, unlock } from '../core/index.ts';
+import { ENOSPC, lock, unlock } from '../core/index.ts';
 import { Statx } from '../fuse/index.ts';
 import {
   Arena,
@@ -54,22 +54,21 @@ export class GuardedFiles {
     return new SharedArrayBuffer((ENTRIES + count * ENTRY_WORDS) * 4);
   }
 
-  /** Guards the file of `fd`, until `remove` was called as often: 0, or a negative errno. */
+  /** Guards the file of `fd`, until `remove` was called as often: 0, or a negative errno (ENOSPC: `count`). */
   add(fd: number, { nodeidLo, nodeidHi }: WindowFile): number {
     const words = this.#words;
     const size = this.sizeOf(fd);
     if (size < 0) return size;
     lock(words, LOCK);
-    const marked = fanotifyMark(this.#groupFd, FAN_MARK_ADD, GUARD_MASK, fd);
+    let free = 0;
+    let found = 0;
+    for (let at = ENTRIES; at < words.length && found === 0; at += ENTRY_WORDS) {
+      if (words[at + USES] === 0) free ||= at;
+      else if (this.#isFile(at) && words[at + NODEID_LO] === nodeidLo && words[at + NODEID_HI] === nodeidHi) found = at;
+    }
+    const at = found || free;
+    const marked = at === 0 ? -ENOSPC : fanotifyMark(this.#groupFd, FAN_MARK_ADD, GUARD_MASK, fd);
     if (marked === 0) {
-      let free = 0;
-      let found = 0;
-      for (let at = ENTRIES; at < words.length && found === 0; at += ENTRY_WORDS) {
-        if (words[at + USES] === 0) free ||= at;
-        else if (this.#isFile(at) && words[at + NODEID_LO] === nodeidLo && words[at + NODEID_HI] === nodeidHi)
-          found = at;
-      }
-      const at = found || free;
       words.set(this.#identity, at + IDENTITY);
       words[at + NODEID_LO] = nodeidLo;
       words[at + NODEID_HI] = nodeidHi;

@@ -172,7 +172,8 @@ export class Server {
   }
 
   #openGuard(windowBytes: number): SharedGuard & { readonly stopFd: number } {
-    const files = GuardedFiles.create(this.#windows.length * (windowBytes / RANGE_BYTES));
+    // A file in each range, and the one that comes while that before it is still shown.
+    const files = GuardedFiles.create(this.#windows.length * (windowBytes / RANGE_BYTES + 1));
     return { groupFd: openGuard(), files, stopFd: eventfd() };
   }
 
