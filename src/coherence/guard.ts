@@ -80,6 +80,17 @@ export function guardRefusal(directory: string): string | undefined {
   }
 }
 
+/** A thread that waits for leave to do something. */
+interface Asker {
+  readonly tid: number;
+  /** Of the event. */
+  readonly fd: number;
+  readonly opens: boolean;
+  /** As FanotifyEvents has it. */
+  readonly offset: number;
+  readonly since: number;
+}
+
 /** A call that sets the length of a file, from the event on until it is over. */
 interface Shortening {
   readonly tid: number;
@@ -110,6 +121,8 @@ interface Grown {
 /** Who writes a file anew does so piece by piece, and each time more is shown of it the guest loses sight of it. */
 const QUIET_MS = 20;
 const GROWN_MS = 200;
+/** Who asks is mostly asleep by now, and otherwise, but for one in a hundred, within this time. */
+const DOZE_MS = 0.1;
 /** How often one is looked at that is under way: at first, and later. Most are over in some 100 us. */
 const SOON_MS = 1;
 const LATER_MS = 20;
@@ -119,6 +132,8 @@ export class Guard {
   readonly #files: GuardedFiles;
   readonly #windows: readonly DaxWindow[];
   readonly #calls = new HostCalls();
+  /** Those who do not sleep yet: the kernel tells us first. What they have called cannot be seen before. */
+  #awake: Asker[] = [];
   #underWay: Shortening[] = [];
   #grown: Grown[] = [];
 
@@ -130,6 +145,8 @@ export class Guard {
 
   /** Milliseconds until `advance` is to be called; -1: not before something happens. */
   get patienceMs(): number {
+    if (this.#awake.length > 0)
+      return this.#awake.some(({ since }) => performance.now() - since < DOZE_MS) ? 0 : SOON_MS;
     if (this.#underWay.length + this.#grown.length === 0) return -1;
     return this.#underWay.some(({ since }) => performance.now() - since < LATER_MS) ? SOON_MS : LATER_MS;
   }
@@ -148,6 +165,7 @@ export class Guard {
 
   /** Goes on with what is under way. */
   advance(): void {
+    this.#awake = this.#awake.filter((asker) => !this.#answer(asker));
     this.#underWay = this.#underWay.filter((each) => {
       if (!each.allowed) this.#cut(each);
       if (!each.allowed || !this.#isOver(each)) return true;
@@ -164,6 +182,8 @@ export class Guard {
 
   /** Leaves nobody waiting for it. */
   end(): void {
+    for (const { fd } of this.#awake) this.#allow(fd);
+    this.#awake = [];
     for (const each of this.#underWay) {
       if (!each.allowed) this.#events.allow(each.fd);
       this.#end(each);
@@ -175,30 +195,38 @@ export class Guard {
 
   #take(fd: number, mask: number): void {
     if ((mask & GUARD_MASK) !== 0) {
-      this.#answer(fd, this.#events.pid);
+      const { pid: tid, offset } = this.#events;
+      const asker = { tid, fd, opens: (mask & FAN_OPEN_PERM) !== 0, offset, since: performance.now() };
+      if (!this.#answer(asker)) this.#awake.push(asker);
       return;
     }
     // FAN_MODIFY: what was cut may be there again, and nothing tells the guest to ask.
     this.#grow(fd, this.#files.namesOf(fd));
   }
 
-  #answer(fd: number, tid: number): void {
-    const shortening = this.#shorteningOf(fd, tid);
+  /** False while the one who asks does not sleep yet. */
+  #answer(asker: Asker): boolean {
+    const call = this.#calls.at(asker.tid);
+    if (call === RUNNING) return false;
+    const shortening = this.#shorteningOf(asker, call);
     if (shortening === undefined) {
-      this.#events.allow(fd);
-      close(fd);
-      return;
+      this.#allow(asker.fd);
+      return true;
     }
     for (const window of this.#windows) for (const file of shortening.files) window.hold(file);
     this.#underWay.push(shortening);
     this.#cut(shortening);
+    return true;
   }
 
-  #shorteningOf(fd: number, tid: number): Shortening | undefined {
-    const call = this.#calls.at(tid);
-    const opens = (this.#events.mask & FAN_OPEN_PERM) !== 0;
+  #allow(fd: number): void {
+    this.#events.allow(fd);
+    close(fd);
+  }
+
+  #shorteningOf({ tid, fd, opens, offset }: Asker, call: string): Shortening | undefined {
     const emptied = opens && this.#calls.empties(tid, call) ? 0 : -1;
-    const sizeBytes = opens ? emptied : this.#calls.lengthAfter(call, this.#events.offset);
+    const sizeBytes = opens ? emptied : this.#calls.lengthAfter(call, offset);
     const before = sizeBytes < 0 ? 0 : this.#files.sizeOf(fd);
     if (sizeBytes < 0 || sizeBytes === before) return undefined;
     if (sizeBytes < before) this.#files.watch(fd);
