@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
+import { Worker } from 'node:worker_threads';
 
 import { EINVAL, EIO } from '../core/index.ts';
 import { DaxWindow, PENDING, RANGE_BYTES } from './window.ts';
@@ -156,4 +158,40 @@ test('what was cut is shown again as far as the file grows, and the guest hears 
   fulfil(window);
   window.remove(0, RANGE_BYTES);
   assert.equal(window.isCut, false);
+});
+
+test('what could not be shown again is tried again when the guest is told of the file', () => {
+  const window = newWindow();
+  show(window, 0);
+  window.cut(FILE, 0);
+  fulfil(window);
+  window.regrow(FILE, RANGE_BYTES);
+  fulfil(window, -EIO);
+  assert.ok(window.isCutFile(FILE.nodeidLo, FILE.nodeidHi));
+  window.regrow(FILE, RANGE_BYTES);
+  assert.deepEqual(fulfil(window)[0], RANGE_BYTES);
+  assert.equal(window.isCut, false);
+});
+
+test('who waits for the end of a cut sees it, and has all shown again', async () => {
+  const shared = DaxWindow.create(RANGES * RANGE_BYTES);
+  const window = new DaxWindow(shared);
+  show(window, 0);
+  window.hold(FILE);
+  window.cut(FILE, 0);
+  fulfil(window);
+  const source = `
+    const { parentPort, workerData } = require('node:worker_threads');
+    import(workerData.module).then(({ DaxWindow }) => {
+      const window = new DaxWindow(workerData.shared);
+      parentPort.postMessage('waits');
+      window.awaitCuts(workerData.file);
+      window.regrow(workerData.file, ${RANGE_BYTES});
+    });`;
+  const workerData = { module: new URL('./window.ts', import.meta.url).href, shared, file: FILE };
+  const worker = new Worker(source, { eval: true, workerData });
+  await once(worker, 'message');
+  window.endCut(FILE);
+  await once(worker, 'exit');
+  assert.equal(window.wish(0).file?.bytes, RANGE_BYTES);
 });

@@ -209,6 +209,15 @@ export class DaxWindow {
     lock(this.#words, LOCK);
     this.#words[busyAt(nodeidLo)] -= 1;
     unlock(this.#words, LOCK);
+    Atomics.notify(this.#words, busyAt(nodeidLo));
+  }
+
+  /** Waits until nobody is making a file shorter, or that takes too long. */
+  awaitCuts({ nodeidLo }: WindowFile): void {
+    const busy = busyAt(nodeidLo);
+    for (let cuts = Atomics.load(this.#words, busy); cuts !== 0; cuts = Atomics.load(this.#words, busy)) {
+      if (Atomics.wait(this.#words, busy, cuts, ANSWER_MS) === 'timed-out') return;
+    }
   }
 
   /** Whether there are ranges that do not show all that they might of a file. */
@@ -305,6 +314,8 @@ export class DaxWindow {
     lock(words, LOCK);
     if (words[w + TICKET] === ticket && words[w + STATE] === WANTED) {
       words[w + ERROR] = result;
+      // A guest that has this range for long does not ask for it: it is tried again when the file is extended.
+      if (result < 0) this.#setBytes(w, 0);
       Atomics.store(words, w + STATE, result < 0 ? FAILED : MAPPED);
       Atomics.notify(words, w + STATE);
     }

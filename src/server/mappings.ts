@@ -79,6 +79,8 @@ export class Mappings {
   #extendFile(nodeidLo: number, nodeidHi: number): void {
     if (!this.#window.isCutFile(nodeidLo, nodeidHi)) return;
     const file = { nodeidLo, nodeidHi };
+    // Who has just emptied it may have filled it again, and the guest be told by others that it is done.
+    this.#window.awaitCuts(file);
     const sizeBytes = this.#sizeOf(file);
     if (sizeBytes > 0) this.#window.extend(file, sizeBytes);
   }
