@@ -34,6 +34,10 @@ const PRODUCT: Readonly<Record<string, Room>> = {
     door: 'index.ts',
     starts: ['session-worker.ts', 'queue-worker.ts', 'pool-worker.ts', 'lens-worker.ts', 'guard-worker.ts'],
   },
+  'src/client': {
+    imports: [...BELOW_SERVER.filter((room) => room !== 'src/fs'), 'src/coherence'],
+    door: 'index.ts',
+  },
   lab: { imports: [], door: 'index.ts' },
   conformance: {
     imports: ['src/core', 'src/sys', 'src/fuse', 'src/fs'],
@@ -48,6 +52,7 @@ const PRODUCT: Readonly<Record<string, Room>> = {
       'src/fs/passthrough',
       'src/coherence',
       'src/server',
+      'src/client',
       'lab',
       'conformance',
     ],

@@ -1,0 +1,14 @@
+/** The guest's side: opens the share of any virtio-fs daemon without a VM. */
+export { ShareError } from './error.ts';
+export { all, finished, join, Latch, promised, Running, start, type Task } from './task.ts';
+export type {
+  Attributes,
+  Changes,
+  DirectoryEntry,
+  FileLock,
+  FileSystemNumbers,
+  OpenDirectory,
+  OpenFile,
+  SharePath,
+  Volume,
+} from './volume.ts';
