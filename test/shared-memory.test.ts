@@ -759,7 +759,8 @@ test('a front-end is asked for a map, does it and says so', async (t) => {
   const request = requests.receive();
   assert.ok(request?.fd);
   const { fd, ...rest } = request;
-  assert.deepEqual(rest, { code: MAP, shmid: 1, fdOffset: 4096, shmOffset: RANGE, length: RANGE, writable: true });
+  const place = { shmid: 1, fdOffset: 4096, shmOffset: RANGE, length: RANGE };
+  assert.deepEqual(rest, { code: MAP, ...place, writable: true, needsReply: true });
   requests.reply(request, true);
   const { guestAddress, userAddress } = { guestAddress: 2 ** 33, userAddress: 2 ** 40 };
   frontEnd.request('ADD_MEM_REG', regionPayload({ guestAddress, userAddress, sizeBytes: RANGE, mmapOffset: 4096 }), [
