@@ -81,3 +81,8 @@ export const lastError = (): number => -errnoView[0];
 export function viewMemory(address: number, length: number): ArrayBuffer {
   return ffi.toArrayBuffer(BigInt(address), length, false);
 }
+
+/** Where the bytes of a view are. They stay there while it lives, if it is not detached. */
+export function addressOf(view: Uint8Array): number {
+  return Number(ffi.getRawPointer(view));
+}

@@ -11,6 +11,8 @@ import {
   PROT_NONE,
   PROT_READ,
   PROT_WRITE,
+  S_IFMT,
+  S_IFREG,
 } from './constants.ts';
 import { SysError } from './error.ts';
 import { bind, bindWide, check, I, lastError, U, viewMemory } from './ffi.ts';
@@ -46,8 +48,9 @@ export function reserveAddresses(length: number): number {
 }
 
 /** Maps a file at reserved addresses. Throws SysError. */
-export function mapAt(address: number, fd: number, length: number, offset: number): void {
-  mmap(length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, offset, address);
+export function mapAt(address: number, fd: number, length: number, offset: number, writable = true): void {
+  const protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+  mmap(length, protection, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, offset, address);
 }
 
 /** Gives up what `mapAt` mapped; the addresses stay reserved. */
@@ -129,4 +132,12 @@ export function fileIdentity(fd: number): { sizeBytes: number; key: string } {
     sizeBytes: Number(view.getBigUint64(STAT_AT + 40, true)),
     key: `${device}:${view.getBigUint64(STAT_AT + 32, true)}`,
   };
+}
+
+const STATX_TYPE = 0x1;
+/** Whether a descriptor is of a regular file; whoever serves it is not asked. Throws SysError. */
+export function isRegularFile(fd: number): boolean {
+  const flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+  SysError.check(statx(fd, coldString(''), flags, STATX_TYPE, cold.address + STAT_AT), 'statx', `descriptor ${fd}`);
+  return (cold.view.getUint16(STAT_AT + 28, true) & S_IFMT) === S_IFREG;
 }
