@@ -10,6 +10,8 @@ import { MemoryMirror } from './memory-mirror.ts';
 import type { ServingData } from './threads.ts';
 import { Waits, Wakers } from './waits.ts';
 
+export { park } from '../sys/index.ts';
+
 /** What a thread needs to serve requests: its view of guest memory, its own file system instance, its gate. */
 export interface Serving {
   readonly mirror: MemoryMirror;
@@ -51,17 +53,6 @@ export async function startServing(data: ServingData): Promise<Serving> {
   });
   flushCompileCache();
   return { mirror, fileSystem, window, gate, log, warn, released, reset: () => gate.reset() };
-}
-
-const PARK_MS = 1000;
-
-/**
- * What a thread does last, instead of ending at once. V8 14.6 crashes (SIGTRAP or SIGSEGV, seen in 4 of 10 runs) when a
- * worker ends while TurboFan compiles one of its node:ffi calls in the background: the worker's end frees what the
- * compiler still reads. Idle for a while, no compilation is under way any more. The process need not wait: see exitNow.
- */
-export function park(): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PARK_MS);
 }
 
 /** Counts this thread among those that run, until the returned function is called. */
