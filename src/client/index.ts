@@ -1,4 +1,5 @@
 /** The guest's side: opens the share of any virtio-fs daemon without a VM. */
+export { DAX_RANGE_BYTES, DaxFile, type DaxOps, type DaxRange, DaxRanges } from './dax.ts';
 export { ShareError } from './error.ts';
 export { all, finished, join, Latch, promised, Running, start, type Task } from './task.ts';
 export type {
@@ -12,3 +13,5 @@ export type {
   SharePath,
   Volume,
 } from './volume.ts';
+export type { WindowPlace } from './window-requests.ts';
+export { type WindowOptions, WindowThread } from './window-thread.ts';
