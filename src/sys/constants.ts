@@ -75,6 +75,8 @@ export const MAP_PRIVATE = 2;
 export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
+export const MREMAP_MAYMOVE = 1;
+export const MREMAP_FIXED = 2;
 export const MFD_CLOEXEC = 1;
 
 // linux/mount.h

@@ -8,6 +8,8 @@ import {
   MAP_PRIVATE,
   MAP_SHARED,
   MFD_CLOEXEC,
+  MREMAP_FIXED,
+  MREMAP_MAYMOVE,
   PROT_NONE,
   PROT_READ,
   PROT_WRITE,
@@ -19,6 +21,7 @@ import { bind, bindWide, check, I, lastError, U, viewMemory } from './ffi.ts';
 import { ftruncate, statx } from './files.ts';
 
 const libcMmap = bindWide('mmap', 6, 'pointer');
+const libcMremap = bindWide('mremap', 5, 'pointer');
 const libcMunmap = bind('munmap', 2);
 const libcMemfd = bind('memfd_create', 2);
 
@@ -47,10 +50,20 @@ export function reserveAddresses(length: number): number {
   return mmap(length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
-/** Maps a file at reserved addresses. Throws SysError. */
+/**
+ * Maps a file at reserved addresses. Throws SysError. It is mapped somewhere else first: with MAP_FIXED the kernel takes
+ * out what is there before it asks the file, and another thread may be given the addresses when that fails.
+ */
 export function mapAt(address: number, fd: number, length: number, offset: number, writable = true): void {
   const protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  mmap(length, protection, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, offset, address);
+  const elsewhere = mmap(length, protection, MAP_SHARED | MAP_NORESERVE, fd, offset);
+  const flags = I(MREMAP_MAYMOVE | MREMAP_FIXED);
+  if (libcMremap(U(elsewhere), U(length), U(length), flags, U(address)) !== MAP_FAILED) return;
+  const error = lastError();
+  munmap(elsewhere, length);
+  // There is no saying how far it came.
+  unmapAt(address, length);
+  throw new SysError('mremap', error, `${length} bytes to 0x${address.toString(16)}`);
 }
 
 /** Gives up what `mapAt` mapped; the addresses stay reserved. */
