@@ -44,14 +44,7 @@ export class MappedWindow {
   }
 
   #map({ shmOffset, length, fdOffset, writable }: WindowRequest, fd: Fd): void {
-    const address = this.#place.address + shmOffset;
-    try {
-      mapAt(address, fd, length, fdOffset, writable);
-    } catch (error) {
-      // The kernel may have taken out what was there before it failed; the addresses must stay reserved.
-      unmapAt(address, length);
-      throw error;
-    }
+    mapAt(this.#place.address + shmOffset, fd, length, fdOffset, writable);
     this.#mapped.set(shmOffset, length);
   }
 
