@@ -59,6 +59,8 @@ export interface GuestOptions {
   readonly requestQueues?: number;
   readonly queueSize?: number;
   readonly indirectEntries?: number;
+  /** The protocol features of vhost-user that it may use; absent: all that there are. */
+  readonly protocolFeatures?: bigint;
 }
 
 /** One request on its way. */
@@ -78,7 +80,7 @@ export interface Posted extends Sent {
 export class TestGuest {
   readonly frontEnd: FrontEnd;
   readonly drivers: DriverQueue[] = [];
-  readonly #options: Required<GuestOptions>;
+  readonly #options: Required<Omit<GuestOptions, 'protocolFeatures'>>;
   readonly #queues: FrontEndQueue[] = [];
   /** Where requests are laid, behind the rings. */
   readonly dataAt: number;
@@ -90,7 +92,7 @@ export class TestGuest {
 
   constructor(socketPath: string, options: GuestOptions = {}) {
     this.#options = { requestQueues: 1, queueSize: 128, indirectEntries: 64, ...options };
-    this.frontEnd = FrontEnd.connect(socketPath);
+    this.frontEnd = FrontEnd.connect(socketPath, -1, options.protocolFeatures);
     this.frontEnd.addMemory(0, MEMORY_BYTES);
     this.dataAt = (1 + this.#options.requestQueues) * RING_ROOM;
     for (let index = 0; index <= this.#options.requestQueues; index += 1) this.startQueue(index);

@@ -132,6 +132,17 @@ test('serves a front-end without protocol features: SET_MEM_TABLE, rings enabled
   assert.equal(frontEnd.getattr(queue, 64 * MIB + DATA), 0);
 });
 
+test('our own front-end gets along with a back-end that takes memory only as a table, or acknowledges nothing', () => {
+  for (const protocolFeatures of [0n, bit(P.REPLY_ACK)]) {
+    using guest = new TestGuest(daemon().socketPath, { protocolFeatures });
+    assert.equal(guest.init().error, 0);
+    guest.frontEnd.addMemory(64 * MIB, MIB);
+    guest.frontEnd.removeMemory(64 * MIB);
+    guest.ask({ opcode: opcodes.STATFS.code });
+    guest.ask({ opcode: opcodes.DESTROY.code, nodeid: 0 });
+  }
+});
+
 test('memory comes and goes while queues run', (t) => {
   const { frontEnd, queues } = setUp(t);
   const [, queue] = queues;

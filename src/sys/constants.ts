@@ -78,6 +78,10 @@ export const MAP_NORESERVE = 0x4000;
 export const MREMAP_MAYMOVE = 1;
 export const MREMAP_FIXED = 2;
 export const MFD_CLOEXEC = 1;
+export const MFD_ALLOW_SEALING = 2;
+export const F_SEAL_SEAL = 0x1;
+export const F_SEAL_SHRINK = 0x2;
+export const F_SEAL_GROW = 0x4;
 
 // linux/mount.h
 export const FSOPEN_CLOEXEC = 1;

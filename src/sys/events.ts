@@ -1,5 +1,13 @@
 import type { Fd } from '../core/index.ts';
-import { EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN } from './constants.ts';
+import {
+  EFD_CLOEXEC,
+  EFD_NONBLOCK,
+  EPOLL_CTL_ADD,
+  EPOLL_CTL_DEL,
+  EPOLLIN,
+  O_CLOEXEC,
+  O_NONBLOCK,
+} from './constants.ts';
 import { SysError } from './error.ts';
 import { bind, check, I, U } from './ffi.ts';
 import { close, read, write } from './files.ts';
@@ -10,6 +18,7 @@ const libcEpollCreate = bind('epoll_create1', 2);
 const libcEpollCtl = bind('epoll_ctl', 4);
 const libcEpollWait = bind('epoll_wait', 4);
 const libcPoll = bind('poll', 3);
+const libcPipe = bind('pipe2', 2);
 
 /** struct epoll_event is packed on x86-64 (12 bytes), naturally aligned elsewhere (16). */
 const EVENT_BYTES = process.arch === 'x64' ? 12 : 16;
@@ -32,6 +41,12 @@ export const signalEventfd = (fd: number): number => write(fd, arena.address + o
 
 /** Sets an eventfd back to zero. */
 export const drainEventfd = (fd: number): number => read(fd, arena.address + counterAt, 8);
+
+/** pipe2(2), neither end blocking: the one to read from and the one to write to. Throws SysError. */
+export function pipe(): [Fd, Fd] {
+  SysError.check(check(libcPipe(U(arena.address + counterAt), I(O_CLOEXEC | O_NONBLOCK))), 'pipe2', '');
+  return [arena.view.getInt32(counterAt, true) as Fd, arena.view.getInt32(counterAt + 4, true) as Fd];
+}
 
 /** Waits at most `timeoutMs` until `fd` is readable; false when the time is over. */
 export function waitReadable(fd: number, timeoutMs: number): boolean {

@@ -177,6 +177,10 @@ const F_SETFL = 4n;
 export const setNonblocking = (fd: number): number =>
   check(libcFcntl(I(fd), F_SETFL, I(check(libcFcntl(I(fd), F_GETFL, 0n)) | O_NONBLOCK)));
 
+const F_ADD_SEALS = 1033n;
+/** Seals a memfd that was made for it: 0 or a negative errno. */
+export const addSeals = (fd: number, seals: number): number => check(libcFcntl(I(fd), F_ADD_SEALS, I(seals)));
+
 /** The flags of an open file (fcntl(2), F_GETFL). */
 export const statusFlags = (fd: number): number => check(libcFcntl(I(fd), F_GETFL, 0n));
 

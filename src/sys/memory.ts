@@ -1,12 +1,16 @@
-import { assert } from '../core/index.ts';
+import { assert, type Fd } from '../core/index.ts';
 import {
   AT_EMPTY_PATH,
   AT_STATX_DONT_SYNC,
+  F_SEAL_GROW,
+  F_SEAL_SEAL,
+  F_SEAL_SHRINK,
   MAP_ANONYMOUS,
   MAP_FIXED,
   MAP_NORESERVE,
   MAP_PRIVATE,
   MAP_SHARED,
+  MFD_ALLOW_SEALING,
   MFD_CLOEXEC,
   MREMAP_FIXED,
   MREMAP_MAYMOVE,
@@ -18,7 +22,7 @@ import {
 } from './constants.ts';
 import { SysError } from './error.ts';
 import { bind, bindWide, check, I, lastError, U, viewMemory } from './ffi.ts';
-import { ftruncate, statx } from './files.ts';
+import { addSeals, ftruncate, statx } from './files.ts';
 
 const libcMmap = bindWide('mmap', 6, 'pointer');
 const libcMremap = bindWide('mremap', 5, 'pointer');
@@ -72,9 +76,16 @@ export function unmapAt(address: number, length: number): void {
 }
 
 /** An anonymous file of `sizeBytes`, for memory that is shared with another process. */
-export function memfd(name: string, sizeBytes: number): number {
-  const fd = SysError.check(check(libcMemfd(U(coldString(name)), I(MFD_CLOEXEC))), 'memfd_create', name);
+export function memfd(name: string, sizeBytes: number, flags = MFD_CLOEXEC): number {
+  const fd = SysError.check(check(libcMemfd(U(coldString(name)), I(flags))), 'memfd_create', name);
   SysError.check(ftruncate(fd, sizeBytes | 0, Math.floor(sizeBytes / 2 ** 32)), 'ftruncate', `${sizeBytes} bytes`);
+  return fd;
+}
+
+/** The same, of a size that nobody can change: whoever has it mapped need not fear SIGBUS. */
+export function sealedMemfd(name: string, sizeBytes: number): Fd {
+  const fd = memfd(name, sizeBytes, MFD_CLOEXEC | MFD_ALLOW_SEALING) as Fd;
+  SysError.check(addSeals(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), 'fcntl', 'F_ADD_SEALS');
   return fd;
 }
 

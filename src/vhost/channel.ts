@@ -1,6 +1,6 @@
 /** One vhost-user connection: whole messages with their descriptors, in and out. Blocking; both ends use it. */
 import { errnoName, type Fd } from '../core/index.ts';
-import { close, receiveMessage, sendMessage } from '../sys/index.ts';
+import { close, receiveMessage, sendMessage, waitReadable } from '../sys/index.ts';
 import { VhostError } from './error.ts';
 import { HEADER_VERSION, MAX_PAYLOAD_BYTES, VhostHeader } from './messages.ts';
 
@@ -14,9 +14,14 @@ export interface Message {
 
 export class Channel {
   readonly fd: Fd;
+  readonly #peer: string;
+  readonly #limitMs: number;
 
-  constructor(fd: Fd) {
+  /** `limitMs`: how long `receive` waits for more of a message, -1 for ever; `peer`: the other end, for errors. */
+  constructor(fd: Fd, peer = 'the VMM', limitMs = -1) {
     this.fd = fd;
+    this.#peer = peer;
+    this.#limitMs = limitMs;
   }
 
   /** The next message; undefined when the other end has closed. Throws VhostError. */
@@ -47,11 +52,14 @@ export class Channel {
   #fill(view: DataView, fds: Fd[], mayEnd: boolean): boolean {
     const target = new Uint8Array(view.buffer);
     for (let at = 0; at < target.length; ) {
+      if (this.#limitMs >= 0 && !waitReadable(this.fd, this.#limitMs)) {
+        throw new VhostError('TIMEOUT', `${this.#peer} has not answered within ${this.#limitMs} ms`);
+      }
       const received = receiveMessage(this.fd, target, at, target.length - at, fds);
-      if (received < 0) throw new VhostError('CLOSED', `reading from the VMM failed: ${errnoName(received)}`);
+      if (received < 0) throw new VhostError('CLOSED', `reading from ${this.#peer} failed: ${errnoName(received)}`);
       if (received === 0) {
         if (at === 0 && mayEnd) return false;
-        throw new VhostError('CLOSED', 'the VMM closed the connection in the middle of a message');
+        throw new VhostError('CLOSED', `${this.#peer} closed the connection in the middle of a message`);
       }
       at += received;
     }
@@ -67,7 +75,7 @@ export class Channel {
     VhostHeader.set.size(view, 0, payload.length);
     message.set(payload, VhostHeader.bytes);
     const result = sendMessage(this.fd, message, fds);
-    if (result < 0) throw new VhostError('CLOSED', `writing to the VMM failed: ${errnoName(result)}`);
+    if (result < 0) throw new VhostError('CLOSED', `writing to ${this.#peer} failed: ${errnoName(result)}`);
   }
 
   close(): void {

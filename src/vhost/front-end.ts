@@ -4,11 +4,22 @@
  */
 import { assert, type Fd } from '../core/index.ts';
 import { GuestMemory } from '../memory/index.ts';
-import { close, connectUnix, eventfd, mapShared, memfd, munmap, socketPair, viewMemory } from '../sys/index.ts';
+import {
+  close,
+  connectUnix,
+  eventfd,
+  mapShared,
+  munmap,
+  sealedMemfd,
+  socketPair,
+  viewMemory,
+  waitReadable,
+} from '../sys/index.ts';
 import type { DriverQueue } from '../virtio/index.ts';
 import { BackendRequests } from './backend-requests.ts';
 import { Channel } from './channel.ts';
 import { VhostError } from './error.ts';
+import type { RegionRequest } from './mapped-memory.ts';
 import {
   codeOf,
   Config,
@@ -22,7 +33,7 @@ import {
   VringAddr,
   VringState,
 } from './messages.ts';
-import { bigU64, singleRegion, u64, vringState } from './payloads.ts';
+import { bigU64, memoryTable, singleRegion, u64, vringState } from './payloads.ts';
 
 const bit = (index: bigint): bigint => 1n << index;
 
@@ -57,7 +68,7 @@ interface OwnRegion {
 export class FrontEnd {
   readonly memory = new GuestMemory();
   readonly #channel: Channel;
-  readonly #queues = new Map<number, FrontEndQueue>();
+  readonly #queues = new Map<number, FrontEndQueue & { readonly ownsCallFd: boolean }>();
   readonly #regions: OwnRegion[] = [];
   #features = 0n;
   #protocolFeatures = 0n;
@@ -66,30 +77,48 @@ export class FrontEnd {
     this.#channel = channel;
   }
 
-  /** Connects to a back-end's socket and agrees on features. Throws SysError, VhostError. */
-  static connect(path: string): FrontEnd {
-    const frontEnd = new FrontEnd(new Channel(connectUnix(path)));
-    frontEnd.#negotiate();
+  /**
+   * Connects to a back-end's socket and agrees on features. `limitMs`: how long it may take to answer a message, -1
+   * for as long as it likes; `wanted`: the protocol features that this side may use. Throws SysError, VhostError.
+   */
+  static connect(path: string, limitMs = -1, wanted = PROTOCOL_FEATURES): FrontEnd {
+    const frontEnd = new FrontEnd(new Channel(connectUnix(path), 'the back-end', limitMs));
+    try {
+      frontEnd.#negotiate(wanted);
+    } catch (error) {
+      frontEnd.close();
+      throw error;
+    }
     return frontEnd;
+  }
+
+  /** Whether the back-end has gone, or says what nobody asked for. */
+  get isOver(): boolean {
+    return waitReadable(this.#channel.fd, 0);
+  }
+
+  get indirectDescriptors(): boolean {
+    return (this.#features & bit(Feature.RING_INDIRECT_DESC)) !== 0n;
   }
 
   get eventIdx(): boolean {
     return (this.#features & bit(Feature.RING_EVENT_IDX)) !== 0n;
   }
 
-  #negotiate(): void {
+  #negotiate(wanted: bigint): void {
     this.#features = this.#ask('GET_FEATURES').getBigUint64(0, true) & FEATURES;
     if ((this.#features & bit(Feature.PROTOCOL_FEATURES)) !== 0n) {
       const offered = this.#ask('GET_PROTOCOL_FEATURES').getBigUint64(0, true);
-      this.#protocolFeatures = offered & PROTOCOL_FEATURES;
+      this.#protocolFeatures = offered & wanted;
       this.request('SET_PROTOCOL_FEATURES', bigU64(this.#protocolFeatures));
     }
     this.request('SET_OWNER');
     this.request('SET_FEATURES', bigU64(this.#features));
   }
 
-  /** How many queues the device has, hiprio included. */
+  /** How many queues the device has, hiprio included: one more where the back-end does not say. */
   queueCount(): number {
+    if (!this.#has(ProtocolFeature.MQ)) return 2;
     return U64.value(this.#ask('GET_QUEUE_NUM'), 0);
   }
 
@@ -104,7 +133,7 @@ export class FrontEnd {
 
   /** Sizes in bytes of the device's shared memory regions, by shmid; none where the back-end does not offer them. */
   sharedMemory(): number[] {
-    if ((this.#protocolFeatures & bit(ProtocolFeature.SHMEM)) === 0n) return [];
+    if (!this.#has(ProtocolFeature.SHMEM)) return [];
     const answer = this.#ask('GET_SHMEM_CONFIG');
     const sizeAt = (shmid: number): number => U64.value(answer, ShmemConfig.offsets.memorySizes + shmid * U64.bytes);
     const sizes = Array.from({ length: MAX_SHMEM_REGIONS }, (_, shmid) => sizeAt(shmid));
@@ -127,7 +156,7 @@ export class FrontEnd {
 
   /** Makes guest memory and shares it. Throws VhostError('MEMORY') when the back-end refuses it. */
   addMemory(guestAddress: number, sizeBytes: number): void {
-    const fd = memfd('guest-memory', sizeBytes) as Fd;
+    const fd = sealedMemfd('guest-memory', sizeBytes);
     const hostAddress = mapShared(fd, sizeBytes, 0);
     this.#regions.push({ fd, sizeBytes, guestAddress, hostAddress });
     this.memory.add({
@@ -137,11 +166,21 @@ export class FrontEnd {
       hostAddress,
       buffer: viewMemory(hostAddress, sizeBytes),
     });
-    this.#acknowledged(
-      'ADD_MEM_REG',
-      singleRegion({ guestAddress, sizeBytes, userAddress: hostAddress, mmapOffset: 0 }),
-      [fd],
-    );
+    if (this.#has(ProtocolFeature.CONFIGURE_MEM_SLOTS)) {
+      this.#acknowledged('ADD_MEM_REG', singleRegion(described(this.#regions[this.#regions.length - 1])), [fd]);
+    } else {
+      this.#setTable();
+    }
+  }
+
+  #has(feature: bigint): boolean {
+    return (this.#protocolFeatures & bit(feature)) !== 0n;
+  }
+
+  /** For back-ends that take regions only all at once. */
+  #setTable(): void {
+    const fds = this.#regions.map(({ fd }) => fd);
+    this.#acknowledged('SET_MEM_TABLE', memoryTable(this.#regions.map(described)), fds);
   }
 
   /** Takes memory away again, here as well: its rings must be stopped. */
@@ -149,9 +188,11 @@ export class FrontEnd {
     const at = this.#regions.findIndex((region) => region.guestAddress === guestAddress);
     assert(at >= 0, 'no such region');
     const [region] = this.#regions.splice(at, 1);
-    const { sizeBytes, hostAddress } = region;
-    const description = { guestAddress, sizeBytes, userAddress: hostAddress, mmapOffset: 0 };
-    this.#acknowledged('REM_MEM_REG', singleRegion(description));
+    if (this.#has(ProtocolFeature.CONFIGURE_MEM_SLOTS)) {
+      this.#acknowledged('REM_MEM_REG', singleRegion(described(region)));
+    } else {
+      this.#setTable();
+    }
     this.#unmap(region);
   }
 
@@ -162,9 +203,12 @@ export class FrontEnd {
     close(region.fd);
   }
 
-  /** Starts a queue whose rings `driver` has laid in guest memory. Throws VhostError when the back-end refuses. */
-  startQueue(index: number, driver: DriverQueue, base = 0): FrontEndQueue {
-    const queue = { kickFd: eventfd(), callFd: eventfd() };
+  /**
+   * Starts a queue whose rings `driver` has laid in guest memory. `callFd`: where the back-end writes 8 bytes for an
+   * interrupt, and the caller's to close; absent: an eventfd. Throws VhostError when the back-end refuses.
+   */
+  startQueue(index: number, driver: DriverQueue, base = 0, callFd?: Fd): FrontEndQueue {
+    const queue = { kickFd: eventfd(), callFd: callFd ?? eventfd(), ownsCallFd: callFd === undefined };
     this.#queues.set(index, queue);
     this.#acknowledged('SET_VRING_NUM', vringState(index, driver.size));
     this.#acknowledged('SET_VRING_BASE', vringState(index, base));
@@ -197,7 +241,7 @@ export class FrontEnd {
     const queue = this.#queues.get(index);
     if (queue === undefined) return;
     close(queue.kickFd);
-    close(queue.callFd);
+    if (queue.ownsCallFd) close(queue.callFd);
     this.#queues.delete(index);
   }
 
@@ -212,7 +256,7 @@ export class FrontEnd {
 
   /** Sends a message and waits until it is done. Throws VhostError when the back-end refuses it. */
   #acknowledged(name: FrontEndName, payload: Uint8Array, fds: readonly number[] = []): void {
-    if ((this.#protocolFeatures & bit(ProtocolFeature.REPLY_ACK)) === 0n) {
+    if (!this.#has(ProtocolFeature.REPLY_ACK)) {
       this.request(name, payload, fds);
       return;
     }
@@ -241,4 +285,8 @@ export class FrontEnd {
     for (const index of this.#queues.keys()) this.#closeQueue(index);
     for (const region of this.#regions.splice(0)) this.#unmap(region);
   }
+}
+
+function described({ guestAddress, sizeBytes, hostAddress }: OwnRegion): RegionRequest {
+  return { guestAddress, sizeBytes, userAddress: hostAddress, mmapOffset: 0 };
 }

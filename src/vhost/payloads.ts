@@ -1,7 +1,14 @@
 /** Payloads that both ends write and read. */
 import { assert } from '../core/index.ts';
 import type { RegionRequest } from './mapped-memory.ts';
-import { MAX_SHMEM_REGIONS, MemoryRegion, ShmemConfig, SingleMemoryRegion, VringState } from './messages.ts';
+import {
+  MAX_SHMEM_REGIONS,
+  MemoryRegion,
+  MemoryTable,
+  ShmemConfig,
+  SingleMemoryRegion,
+  VringState,
+} from './messages.ts';
 
 export function bigU64(value: bigint): Uint8Array {
   const view = new DataView(new ArrayBuffer(8));
@@ -23,12 +30,23 @@ export function vringState(index: number, num: number): Uint8Array {
 /** The payload of ADD_MEM_REG and REM_MEM_REG. */
 export function singleRegion(request: RegionRequest): Uint8Array {
   const view = new DataView(new ArrayBuffer(SingleMemoryRegion.bytes));
-  const at = SingleMemoryRegion.offsets.region;
+  writeRegion(view, SingleMemoryRegion.offsets.region, request);
+  return new Uint8Array(view.buffer);
+}
+
+/** The payload of SET_MEM_TABLE. */
+export function memoryTable(requests: readonly RegionRequest[]): Uint8Array {
+  const view = new DataView(new ArrayBuffer(MemoryTable.bytes + requests.length * MemoryRegion.bytes));
+  MemoryTable.set.nregions(view, 0, requests.length);
+  for (const [i, request] of requests.entries()) writeRegion(view, MemoryTable.bytes + i * MemoryRegion.bytes, request);
+  return new Uint8Array(view.buffer);
+}
+
+function writeRegion(view: DataView, at: number, request: RegionRequest): void {
   MemoryRegion.set.guestPhysAddr(view, at, request.guestAddress);
   MemoryRegion.set.memorySize(view, at, request.sizeBytes);
   MemoryRegion.set.userspaceAddr(view, at, request.userAddress);
   MemoryRegion.set.mmapOffset(view, at, request.mmapOffset);
-  return new Uint8Array(view.buffer);
 }
 
 /** A vhost_user_memory_region at byte `at`. */

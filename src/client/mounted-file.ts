@@ -1,0 +1,344 @@
+/** An open file of a share: reads and writes by pages, by the window or straight, as its handle allows. */
+import { EBADF, EINVAL, EISDIR, EOPNOTSUPP } from '../core/index.ts';
+import {
+  FallocateIn,
+  FlushIn,
+  FsyncIn,
+  flags as fuse,
+  LkIn,
+  LkOut,
+  LseekIn,
+  LseekOut,
+  type Opcode,
+  opcodes,
+  ReadIn,
+  ReleaseIn,
+  WriteIn,
+  WriteOut,
+  CopyFileRangeIn,
+} from '../fuse/index.ts';
+import { O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY } from '../sys/index.ts';
+import { bodyOf } from './body.ts';
+import type { DaxFile } from './dax.ts';
+import type { Mount } from './mount.ts';
+import type { Handle } from './opening.ts';
+import type { Backing } from './page-cache.ts';
+import { Refusal } from './refusal.ts';
+import type { Task } from './task.ts';
+import type { Node } from './tree.ts';
+import type { Attributes, Changes, FileLock, OpenFile } from './volume.ts';
+
+const F_UNLCK = 2;
+/** One for all that this client opens: as one process's. */
+const LOCK_OWNER = 1n;
+
+export class MountedFile implements OpenFile {
+  readonly flags: number;
+  readonly node: Node;
+  readonly fh: bigint;
+  readonly #mount: Mount;
+  /** FOPEN flags. */
+  readonly #openFlags: number;
+  /** The daemon knows of the handle. */
+  readonly #opened: boolean;
+  /** For the page cache. */
+  readonly #backing: Backing = {
+    read: (into, position) => this.readThrough(into, position),
+    write: (from, position) => this.writeThrough(from, position, this.#mount.writeback),
+  };
+  #closed = false;
+
+  constructor(mount: Mount, handle: Handle, flags: number) {
+    this.#mount = mount;
+    this.node = handle.node;
+    this.fh = handle.fh;
+    this.#openFlags = handle.openFlags;
+    this.#opened = handle.opened;
+    this.flags = flags;
+  }
+
+  get #isDirect(): boolean {
+    return this.#mount.mode === 'none' || (this.#openFlags & fuse.FOPEN.DIRECT_IO) !== 0;
+  }
+
+  #check(forbidden: number): void {
+    if (this.#closed || (this.flags & O_ACCMODE) === forbidden) throw new Refusal(EBADF);
+    if (this.node.isDirectory) throw new Refusal(EISDIR);
+  }
+
+  read(into: Uint8Array, position: number): Task<number> {
+    return this.#mount.named('read', this.#read(into, position));
+  }
+
+  *#read(into: Uint8Array, position: number): Task<number> {
+    this.#check(O_WRONLY);
+    checkPosition(position);
+    if (into.length === 0) return 0;
+    if (this.#isDirect) return yield* this.readThrough(into, position);
+    // FUSE_AUTO_INVAL_DATA (fs/fuse/file.c, fuse_cache_read_iter): what others wrote is seen when attributes expire.
+    yield* this.#mount.refresh(this.node, this);
+    const dax = this.#mount.daxOf(this.node);
+    if (dax !== undefined) return yield* this.#readByWindow(dax, into, position);
+    return yield* this.#mount.pagesOf(this.node).read(this.#backing, into, position);
+  }
+
+  *#readByWindow(dax: DaxFile, into: Uint8Array, position: number): Task<number> {
+    const { node } = this;
+    if (position >= node.size) return 0;
+    const wanted = into.subarray(0, node.size - position);
+    const done = yield* dax.read(this.fh, wanted, position, node.size);
+    if (done === wanted.length) return done;
+    // The file is shorter than we know: the daemon knows better.
+    yield* this.#mount.refresh(node, this, true);
+    const left = Math.max(0, Math.min(wanted.length, node.size - position));
+    if (left <= done) return left;
+    return done + (yield* this.readThrough(wanted.subarray(done, left), position + done));
+  }
+
+  /** READ, in pieces; fewer bytes than wanted only at the end of the file. */
+  *readThrough(into: Uint8Array, position: number): Task<number> {
+    const { session } = this.#mount;
+    const most = session.agreed.maxReadBytes;
+    for (let done = 0; ; ) {
+      const size = Math.min(most, into.length - done);
+      const body = bodyOf(ReadIn, { fh: this.fh, offset: position + done, size, flags: this.flags });
+      const call = { opcode: opcodes.READ, nodeid: this.node.nodeid, body, room: size };
+      const got = yield* session.transfer(call, into.subarray(done));
+      done += got;
+      if (got < size || done === into.length) return done;
+    }
+  }
+
+  write(from: Uint8Array, position: number): Task<number> {
+    return this.#mount.named('write', this.#write(from, position));
+  }
+
+  *#write(from: Uint8Array, position: number): Task<number> {
+    this.#check(O_RDONLY);
+    if (from.length === 0) return 0;
+    const { node } = this;
+    const appends = (this.flags & O_APPEND) !== 0;
+    // With write-back the client's size is the right one (fs/fuse/file.c, fuse_cache_write_iter).
+    if (appends && !(this.#mount.writeback && !this.#isDirect)) yield* this.#mount.refresh(node, this, true);
+    const dax = this.#isDirect ? undefined : this.#mount.daxOf(node);
+    if (dax === undefined && !this.#isDirect) {
+      if (!appends) checkPosition(position);
+      yield* this.#mount.pagesOf(node).write(this.#backing, from, appends ? undefined : position);
+    } else {
+      const at = appends ? node.size : position;
+      checkPosition(at);
+      if (dax === undefined) yield* this.writeThrough(from, at);
+      else yield* this.#writeByWindow(dax, from, at);
+      node.grow(at + from.length);
+    }
+    this.#mount.wrote(node);
+    return from.length;
+  }
+
+  /** What makes a file longer goes through the daemon; the rest into the window, as far as that shows it. */
+  *#writeByWindow(dax: DaxFile, from: Uint8Array, at: number): Task<void> {
+    const { node } = this;
+    const inside = Math.max(0, Math.min(from.length, node.size - at));
+    const done = inside === 0 ? 0 : yield* dax.write(this.fh, from.subarray(0, inside), at, node.size);
+    if (done < from.length) yield* this.writeThrough(from.subarray(done), at + done);
+  }
+
+  /** WRITE, in pieces. */
+  *writeThrough(from: Uint8Array, position: number, cached = false): Task<void> {
+    const { session } = this.#mount;
+    const most = session.agreed.maxWriteBytes;
+    for (let done = 0; done < from.length; ) {
+      const data = from.subarray(done, done + most);
+      const fields = { fh: this.fh, offset: position + done, size: data.length, flags: this.flags };
+      const writeFlags = cached ? fuse.WRITE_IN.CACHE : 0;
+      const body = bodyOf(WriteIn, { ...fields, writeFlags });
+      const reply = yield* session.call({ opcode: opcodes.WRITE, nodeid: this.node.nodeid, body, data });
+      const written = WriteOut.size(reply, 0);
+      if (written === 0 || written > data.length) throw new Refusal(EINVAL);
+      done += written;
+    }
+  }
+
+  stat(): Task<Attributes> {
+    return this.#mount.named('fstat', this.#stat());
+  }
+
+  *#stat(): Task<Attributes> {
+    this.#checkOpen();
+    return yield* this.#mount.stat(this.node, this);
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new Refusal(EBADF);
+  }
+
+  change(changes: Changes): Task<void> {
+    return this.#mount.named(nameOf(changes), this.#change(changes));
+  }
+
+  *#change(changes: Changes): Task<void> {
+    this.#checkOpen();
+    if (changes.size !== undefined && (this.flags & O_ACCMODE) === O_RDONLY) throw new Refusal(EINVAL);
+    yield* this.#mount.setattr(this.node, changes, this);
+  }
+
+  sync(dataOnly: boolean): Task<void> {
+    return this.#mount.named(dataOnly ? 'fdatasync' : 'fsync', this.#sync(dataOnly));
+  }
+
+  *#sync(dataOnly: boolean): Task<void> {
+    this.#checkOpen();
+    yield* this.#mount.flush(this.node);
+    const fsyncFlags = dataOnly ? fuse.FSYNC_IN.FDATASYNC : 0;
+    const opcode = this.node.isDirectory ? opcodes.FSYNCDIR : opcodes.FSYNC;
+    yield* this.#optional(opcode, bodyOf(FsyncIn, { fh: this.fh, fsyncFlags }));
+  }
+
+  /** A request that a daemon may not know: then there is nothing to be done. */
+  *#optional(opcode: Opcode, body: Uint8Array): Task<void> {
+    yield* this.#mount.optional({ opcode, nodeid: this.node.nodeid, body });
+  }
+
+  allocate(mode: number, offset: number, length: number): Task<void> {
+    return this.#mount.named('fallocate', this.#allocate(mode, offset, length));
+  }
+
+  *#allocate(mode: number, offset: number, length: number): Task<void> {
+    this.#check(O_RDONLY);
+    const { node } = this;
+    yield* this.#mount.flush(node);
+    const body = bodyOf(FallocateIn, { fh: this.fh, offset, length, mode });
+    yield* this.#mount.asked({ opcode: opcodes.FALLOCATE, nodeid: node.nodeid, body }, EOPNOTSUPP);
+    node.pages?.invalidate();
+    this.#mount.expire(node);
+  }
+
+  seek(offset: number, whence: number): Task<number> {
+    return this.#mount.named('lseek', this.#seek(offset, whence));
+  }
+
+  *#seek(offset: number, whence: number): Task<number> {
+    this.#checkOpen();
+    yield* this.#mount.flush(this.node);
+    const body = bodyOf(LseekIn, { fh: this.fh, offset, whence });
+    const call = { opcode: opcodes.LSEEK, nodeid: this.node.nodeid, body };
+    return LseekOut.offset(yield* this.#mount.asked(call, EINVAL), 0);
+  }
+
+  copyTo(target: OpenFile, fromOffset: number, toOffset: number, length: number): Task<number> {
+    return this.#mount.named('copy_file_range', this.#copyTo(target, fromOffset, toOffset, length));
+  }
+
+  *#copyTo(target: OpenFile, fromOffset: number, toOffset: number, length: number): Task<number> {
+    this.#check(O_WRONLY);
+    if (!(target instanceof MountedFile) || target.#mount !== this.#mount) throw new Refusal(EINVAL);
+    target.#check(O_RDONLY);
+    yield* this.#mount.flush(this.node);
+    yield* this.#mount.flush(target.node);
+    const body = bodyOf(CopyFileRangeIn, {
+      fhIn: this.fh,
+      offIn: fromOffset,
+      nodeidOut: target.node.nodeid,
+      fhOut: target.fh,
+      offOut: toOffset,
+      len: Math.min(length, 0x7fff_f000),
+    });
+    const call = { opcode: opcodes.COPY_FILE_RANGE, nodeid: this.node.nodeid, body };
+    const copied = WriteOut.size(yield* this.#mount.asked(call, EOPNOTSUPP), 0);
+    target.node.pages?.invalidate(toOffset, toOffset + copied);
+    target.node.grow(toOffset + copied);
+    this.#mount.expire(target.node);
+    return copied;
+  }
+
+  getLock(lock: FileLock): Task<FileLock> {
+    return this.#mount.named('fcntl', this.#getLock(lock));
+  }
+
+  *#getLock(lock: FileLock): Task<FileLock> {
+    this.#checkOpen();
+    // Locks of one process are never in each other's way.
+    if (!this.#mount.session.has(fuse.INIT.POSIX_LOCKS)) return { ...lock, type: F_UNLCK };
+    const call = { opcode: opcodes.GETLK, nodeid: this.node.nodeid, body: this.#lockBody(lock) };
+    const reply = yield* this.#mount.session.call(call);
+    const at = LkOut.offsets.lk;
+    return {
+      start: reply.getBigUint64(at, true),
+      end: reply.getBigUint64(at + 8, true),
+      type: reply.getUint32(at + 16, true),
+      pid: reply.getUint32(at + 20, true),
+    };
+  }
+
+  #lockBody({ type, start, end, pid }: FileLock): Uint8Array {
+    const body = bodyOf(LkIn, { fh: this.fh });
+    const view = new DataView(body.buffer);
+    const at = LkIn.offsets.lk;
+    view.setBigUint64(LkIn.offsets.owner, LOCK_OWNER, true);
+    view.setBigUint64(at, start, true);
+    view.setBigUint64(at + 8, end, true);
+    view.setUint32(at + 16, type, true);
+    view.setUint32(at + 20, pid, true);
+    return body;
+  }
+
+  setLock(lock: FileLock, wait: boolean): Task<void> {
+    return this.#mount.named('fcntl', this.#setLock(lock, wait));
+  }
+
+  *#setLock(lock: FileLock, wait: boolean): Task<void> {
+    this.#checkOpen();
+    if (!this.#mount.session.has(fuse.INIT.POSIX_LOCKS)) return;
+    const opcode = wait ? opcodes.SETLKW : opcodes.SETLK;
+    yield* this.#mount.session.call({
+      opcode,
+      nodeid: this.node.nodeid,
+      body: this.#lockBody(lock),
+      patient: wait,
+    });
+  }
+
+  close(): Task<void> {
+    return this.#mount.named('close', this.#close());
+  }
+
+  *#close(): Task<void> {
+    if (this.#closed) throw new Refusal(EBADF);
+    this.#closed = true;
+    this.#mount.files.delete(this);
+    try {
+      if (!this.node.isDirectory) yield* this.#flush();
+    } finally {
+      yield* this.#release();
+    }
+  }
+
+  *#flush(): Task<void> {
+    yield* this.#mount.flush(this.node);
+    if ((this.#openFlags & fuse.FOPEN.NOFLUSH) !== 0 || !this.#opened) return;
+    const body = bodyOf(FlushIn, { fh: this.fh });
+    new DataView(body.buffer).setBigUint64(FlushIn.offsets.lockOwner, LOCK_OWNER, true);
+    yield* this.#optional(opcodes.FLUSH, body);
+  }
+
+  *#release(): Task<void> {
+    try {
+      if (!this.#opened) return;
+      const opcode = this.node.isDirectory ? opcodes.RELEASEDIR : opcodes.RELEASE;
+      yield* this.#optional(opcode, bodyOf(ReleaseIn, { fh: this.fh, flags: this.flags }));
+    } finally {
+      this.#mount.tree.release(this.node);
+    }
+  }
+}
+
+function checkPosition(position: number): void {
+  if (!Number.isSafeInteger(position) || position < 0) throw new Refusal(EINVAL);
+}
+
+/** The call that makes such changes to an open file. */
+function nameOf({ size, mode, uid, gid }: Changes): string {
+  if (size !== undefined) return 'ftruncate';
+  if (mode !== undefined) return 'fchmod';
+  return uid === undefined && gid === undefined ? 'futime' : 'fchown';
+}
