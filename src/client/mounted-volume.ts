@@ -1,4 +1,4 @@
-/** The Volume of a mounted share: what the guest's kernel does between a system call and its requests (fs/fuse/dir.c). */
+/** The Volume of a mounted share: what a guest's kernel does between a system call and its requests (fs/fuse/dir.c). */
 import {
   E2BIG,
   EACCES,

@@ -224,8 +224,8 @@ export class Session {
   }
 
   /**
-   * virtio_fs_verify_response and virtio_fs_request_complete of Linux 7.3 (fs/fuse/virtio_fs.c), and what fuse_dev_do_write
-   * checks: how many bytes follow the header.
+   * virtio_fs_verify_response and virtio_fs_request_complete of Linux 7.3 (fs/fuse/virtio_fs.c), and what
+   * fuse_dev_do_write checks: how many bytes follow the header.
    */
   #verified({ opcode, room = 0 }: Call, slot: Slot, used: number): number {
     const { view } = this.transport;
@@ -259,7 +259,7 @@ export class Session {
     return error;
   }
 
-  /** The guest lets go of an inode that it has looked up `count` times. Sent with others, when there are many or soon. */
+  /** The guest lets go of an inode that it has looked up `count` times. Sent with others, soon. */
   forget(nodeid: bigint, count: number): void {
     this.#forgotten.push({ nodeid, count });
     // A caller who blocks never comes to what was put off.

@@ -55,8 +55,8 @@ export function reserveAddresses(length: number): number {
 }
 
 /**
- * Maps a file at reserved addresses. Throws SysError. It is mapped somewhere else first: with MAP_FIXED the kernel takes
- * out what is there before it asks the file, and another thread may be given the addresses when that fails.
+ * Maps a file at reserved addresses. Throws SysError. It is mapped somewhere else first: with MAP_FIXED the kernel
+ * takes out what is there before it asks the file, and another thread may be given the addresses when that fails.
  */
 export function mapAt(address: number, fd: number, length: number, offset: number, writable = true): void {
   const protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
