@@ -83,7 +83,6 @@ export class WindowThread implements WindowPlace {
     const place = { address: this.address, sizeBytes };
     const workerData: WindowThreadData = { place, channelFd: channel.fd, stopFd: this.#stopFd, state };
     this.#worker = new Worker(threadUrl(), { workerData, execArgv: [] });
-    this.#worker.unref();
     this.#worker.on('message', refused);
     this.#worker.on('error', (error: unknown) => refused(String(error)));
     this.#ended = new Promise((resolve) => {
@@ -92,6 +91,8 @@ export class WindowThread implements WindowPlace {
         resolve();
       });
     });
+    // After the listeners, each of which would have the process wait again.
+    this.#worker.unref();
     if (threads.size === 0) process.on('exit', endAll);
     threads.add(this);
   }
