@@ -1,4 +1,4 @@
-import { getSystemErrorMessage } from 'node:util';
+import { getSystemErrorMap, getSystemErrorMessage } from 'node:util';
 
 import { errnoName } from '../core/index.ts';
 import type { SharePath } from './volume.ts';
@@ -17,7 +17,8 @@ export class ShareError extends Error {
 
   /** `errno`: negative. */
   constructor(errno: number, syscall: string, path?: SharePath, dest?: SharePath) {
-    const code = errnoName(errno);
+    // Node's names are libuv's: ENOTSUP where Linux says EOPNOTSUPP.
+    const code = getSystemErrorMap().get(errno)?.[0] ?? errnoName(errno);
     const places = [path, dest].filter((each) => each !== undefined).map((each) => `'${textOf(each)}'`);
     const what = places.length === 0 ? syscall : `${syscall} ${places.join(' -> ')}`;
     super(`${code}: ${getSystemErrorMessage(errno) ?? 'error'}, ${what}`);
