@@ -207,10 +207,7 @@ export const DIRECTORY_SCRIPTS: Scripts = {
     const entries = await fs.readdir(at('/'), { withFileTypes: true });
     return entries
       .toSorted((one, other) => one.name.localeCompare(other.name))
-      .map(({ name }) => name)
-      .concat(
-        entries.map((entry) => `${entry.isFile()} ${entry.isDirectory()} ${entry.isSymbolicLink()} ${entry.isFIFO()}`),
-      );
+      .map((entry) => [entry.name, entry.isFile(), entry.isDirectory(), entry.isSymbolicLink(), entry.isFIFO()]);
   },
   'readdir goes down if so asked': async (fs, at) => {
     const names = await fs.readdir(at('/dir'), { recursive: true });

@@ -2,7 +2,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
 
 import { guardRefusal, lensRefusal, RANGE_BYTES } from '../coherence/index.ts';
-import { MAX_REQUEST_QUEUES, UserError } from '../core/index.ts';
+import { bytesOfSize, MAX_REQUEST_QUEUES, UserError } from '../core/index.ts';
 
 export interface DaxFlags {
   /** Bytes. */
@@ -19,13 +19,12 @@ export interface DaxFlags {
 const MIB = 2 ** 20;
 /** QEMU 11.1 has room for 512 memory regions (hw/virtio/vhost-user.c) and aborts at one more; each range is one. */
 const QEMU_MAX_BYTES = 512 * MIB;
-const UNITS: Record<string, number> = { '': 1, K: 2 ** 10, M: MIB, G: 2 ** 30 };
 
 /** `512M` in bytes, for commander. */
 function parseSize(text: string): number {
-  const match = /^(\d{1,12})([KMG]?)$/i.exec(text);
-  if (match === null) throw new InvalidArgumentError('It is a size like 512M or 1G.');
-  return Number(match[1]) * UNITS[match[2].toUpperCase()];
+  const bytes = bytesOfSize(text);
+  if (bytes === undefined) throw new InvalidArgumentError('It is a size like 512M or 1G.');
+  return bytes;
 }
 
 /** Names for commander. A star stands for anything at one end. */

@@ -1,5 +1,5 @@
 /** Opens a share: from a socket to a mounted volume. */
-import { UserError } from '../core/index.ts';
+import { bytesOfSize, UserError } from '../core/index.ts';
 import {
   AttrOut,
   flags as fuse,
@@ -19,7 +19,9 @@ import { MountedVolume } from './mounted-volume.ts';
 import { PageCache } from './page-cache.ts';
 import { ConnectionError } from './refusal.ts';
 import { Session, type Tracer } from './session.ts';
-import type { Task } from './task.ts';
+import { Share } from './share.ts';
+import { ShareSync } from './share-sync.ts';
+import { finished, promised, type Task } from './task.ts';
 import { Transport } from './transport.ts';
 import { type CacheMode, type Node, ROOT_NODE, Tree } from './tree.ts';
 import type { Volume } from './volume.ts';
@@ -33,8 +35,8 @@ export interface ConnectOptions {
   readonly cache?: CacheMode;
   /** What is written is sent later: on close, on sync, or when there is much of it. Default false. */
   readonly writeback?: boolean;
-  /** Files are mapped, not copied: bytes of the daemon's DAX window to use, 2 MiB or more. Default: none. */
-  readonly dax?: number;
+  /** Files are mapped, not copied: how much of the daemon's DAX window to use, such as `64M`. Default: nothing. */
+  readonly dax?: string | number;
   /** Which files: those that the daemon says (default), or all. */
   readonly daxFiles?: 'inode' | 'always';
   /** Request queues, default 1; as many as the daemon has, at most. */
@@ -62,13 +64,26 @@ const DEFAULTS = { timeoutMs: 30_000, cacheBytes: 64 * 1024 * 1024, cacheNames: 
 const READAHEAD_BYTES = 512 * 1024;
 const NO_HANDLE = 0xffff_ffff_ffff_ffffn;
 
-/** Connects, and asks for what is needed before anything else. Throws UserError, ConnectionError. */
+/**
+ * Opens the share of a virtio-fs daemon that listens at a socket, ours or another's. The caller's thread waits for the
+ * daemon's answers to vhost-user's first messages, a millisecond or so. Throws UserError, ConnectionError.
+ */
+export async function connect(socketPath: string, options: ConnectOptions = {}): Promise<Share> {
+  return new Share(await promised(openVolume(socketPath, options)));
+}
+
+/** The same, for a caller who blocks. */
+export function connectSync(socketPath: string, options: ConnectOptions = {}): ShareSync {
+  const transport = openTransport(socketPath, options);
+  return new ShareSync(finished(mount(transport, options), () => transport.idle()));
+}
+
+/** A share's volume, which faces are built on. Throws UserError, ConnectionError. */
 export function* openVolume(socketPath: string, options: ConnectOptions = {}): Task<Volume> {
   return yield* mount(openTransport(socketPath, options), options);
 }
 
-/** The driver of a socket's device; for a caller who blocks while the share is opened. Throws UserError. */
-export function openTransport(socketPath: string, options: ConnectOptions): Transport {
+function openTransport(socketPath: string, options: ConnectOptions): Transport {
   const { queues = 1, timeoutMs = DEFAULTS.timeoutMs } = options;
   if (!Number.isInteger(queues) || queues < 1) throw new UserError(`${queues} queues: give 1 or more`);
   try {
@@ -93,7 +108,7 @@ function explained(error: unknown, socketPath: string): unknown {
 }
 
 /** A FUSE session over a transport, and what is cached of it. Throws UserError, ConnectionError. */
-export function* mount(transport: Transport, options: ConnectOptions): Task<Volume> {
+function* mount(transport: Transport, options: ConnectOptions): Task<Volume> {
   const window = options.dax === undefined ? undefined : openWindow(transport, options.dax);
   const end = (): void => {
     // First told, as it may be waiting for the daemon; last given up, as the daemon may be showing something.
@@ -144,11 +159,12 @@ function* mountWith(
 }
 
 /** The window that the daemon offers, or the first `bytes` of it. Throws UserError. */
-function openWindow(transport: Transport, bytes: number): WindowThread {
+function openWindow(transport: Transport, size: string | number): WindowThread {
+  const bytes = typeof size === 'number' ? size : bytesOfSize(size);
   const [offered = 0] = transport.frontEnd.sharedMemory();
   if (offered === 0) throw new UserError('the daemon has no DAX window: start it with one, or do without');
-  if (!Number.isInteger(bytes) || bytes < DAX_RANGE_BYTES) {
-    throw new UserError(`a DAX window of ${bytes} bytes: give ${DAX_RANGE_BYTES} or more`);
+  if (bytes === undefined || !(bytes >= DAX_RANGE_BYTES)) {
+    throw new UserError(`a DAX window of '${size}': give 2M or more, such as 64M`);
   }
   const sizeBytes = Math.min(offered, Math.floor(bytes / DAX_RANGE_BYTES) * DAX_RANGE_BYTES);
   return new WindowThread({ channel: transport.frontEnd.openBackendChannel(), sizeBytes });

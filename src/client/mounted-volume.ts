@@ -56,6 +56,11 @@ export class MountedVolume implements Volume {
     this.#opener = new Opener(mount, this.#walker, umask);
   }
 
+  /** Files that are open. */
+  get openFiles(): number {
+    return this.#mount.files.size;
+  }
+
   idle(): void {
     this.#mount.session.transport.idle();
   }

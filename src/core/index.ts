@@ -5,4 +5,5 @@ export * from './errno.ts';
 export * from './errors.ts';
 export * from './limits.ts';
 export * from './mutex.ts';
+export * from './size.ts';
 export * from './u64.ts';
