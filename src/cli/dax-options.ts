@@ -21,7 +21,7 @@ const MIB = 2 ** 20;
 const QEMU_MAX_BYTES = 512 * MIB;
 
 /** `512M` in bytes, for commander. */
-function parseSize(text: string): number {
+export function parseSize(text: string): number {
   const bytes = bytesOfSize(text);
   if (bytes === undefined) throw new InvalidArgumentError('It is a size like 512M or 1G.');
   return bytes;

@@ -1,0 +1,121 @@
+/** The commands that work on a share, by its socket: what `virtiofs` has of them. */
+import * as hostFiles from 'node:fs/promises';
+
+import { type Command, InvalidArgumentError, Option } from 'commander';
+
+import { RANGE_BYTES } from '../../coherence/index.ts';
+import { MAX_REQUEST_QUEUES, UserError } from '../../core/index.ts';
+import { parseSize } from '../dax-options.ts';
+import { mkdirCommand, rmCommand } from './change.ts';
+import { cpCommand, getCommand, mvCommand, putCommand } from './copy.ts';
+import type { Open, ShareOptions } from './face.ts';
+import { catCommand, dfCommand, statCommand, treeCommand } from './look.ts';
+import { lsCommand } from './ls.ts';
+import { type Context, hasCode, type ShareCommand } from './run.ts';
+import { shCommand } from './sh.ts';
+
+const SIMPLE: readonly ShareCommand[] = [
+  lsCommand,
+  catCommand,
+  statCommand,
+  treeCommand,
+  dfCommand,
+  cpCommand,
+  mvCommand,
+  rmCommand,
+  mkdirCommand,
+  putCommand,
+  getCommand,
+];
+
+/** All of them, in the order of the help. */
+export const SHARE_COMMANDS: readonly ShareCommand[] = [...SIMPLE, shCommand(SIMPLE)];
+
+const EXIT_INTERRUPTED = 130;
+/** As a program that SIGPIPE ended. */
+const EXIT_UNREAD = 141;
+const MAX_TIMEOUT_SECONDS = 86_400;
+
+function parseWindow(text: string): number {
+  const bytes = parseSize(text);
+  if (bytes > 0 && bytes % RANGE_BYTES === 0) return bytes;
+  throw new InvalidArgumentError('It is a multiple of 2M.');
+}
+
+function parseQueues(text: string): number {
+  if (/^[1-9]\d?$/.test(text) && Number(text) <= MAX_REQUEST_QUEUES) return Number(text);
+  throw new InvalidArgumentError(`It is a number of queues, from 1 to ${MAX_REQUEST_QUEUES}.`);
+}
+
+/** Seconds, in milliseconds. */
+function parseTimeout(text: string): number {
+  const seconds = Number(text);
+  if (text.trim() !== '' && seconds > 0 && seconds <= MAX_TIMEOUT_SECONDS) return Math.ceil(seconds * 1000);
+  throw new InvalidArgumentError(`It is a number of seconds, over 0 and up to ${MAX_TIMEOUT_SECONDS}.`);
+}
+
+interface Flags {
+  readonly socket: string;
+  readonly cache: ShareOptions['cache'];
+  readonly writeback: boolean;
+  readonly dax?: number;
+  readonly queues: number;
+  readonly timeout?: number;
+}
+
+function addShareOptions(command: Command): Command {
+  return command
+    .addOption(new Option('--socket <path>', "the daemon's socket").env('VIRTIOFS_SOCKET').makeOptionMandatory())
+    .addOption(
+      new Option('--cache <mode>', 'what is kept of the share').choices(['none', 'auto', 'always']).default('auto'),
+    )
+    .option('--writeback', 'writes are collected here before they are sent', false)
+    .option('--dax <size>', "map files from the daemon's page cache through a window of so many bytes", parseWindow)
+    .option('--queues <count>', 'request queues', parseQueues, 1)
+    .option('--timeout <seconds>', 'how long the daemon may take for an answer', parseTimeout);
+}
+
+async function runCommand(
+  command: ShareCommand,
+  given: { readonly operands: readonly unknown[]; readonly options: Record<string, unknown> },
+  open: Open,
+): Promise<number> {
+  const { socket, cache, writeback, dax, queues, timeout } = given.options as unknown as Flags;
+  if (socket === '') throw new UserError('--socket: the path is empty.');
+  await using share = await open(socket, { cache, writeback, daxBytes: dax, queues, timeoutMs: timeout });
+  const interrupted = new AbortController();
+  const { stdin, stdout, stderr } = process;
+  // The second Ctrl-C ends the process, as ever.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
+  // Whoever writes is told, too.
+  stdout.on('error', () => {});
+  const context: Context = {
+    share,
+    host: hostFiles,
+    label: socket,
+    cwd: '/',
+    stdin,
+    stdout,
+    stderr,
+    signal: interrupted.signal,
+  };
+  try {
+    return await command.run(context, given.operands, given.options);
+  } catch (error) {
+    if (interrupted.signal.aborted) return EXIT_INTERRUPTED;
+    if (hasCode(error, 'EPIPE')) return EXIT_UNREAD;
+    throw error;
+  }
+}
+
+/** Adds one of the commands, such as `virtiofs ls`. `open` connects to the daemon. */
+export function registerShareCommand(program: Command, name: string, open: Open): void {
+  const found = SHARE_COMMANDS.find((command) => command.name === name);
+  if (found === undefined) throw new Error(`there is no command ${name}`);
+  // -h is the one of ls and df.
+  const command = found.configure(program.command(name)).helpOption('--help', 'display help for command');
+  addShareOptions(command).action(async (...given: unknown[]) => {
+    const options = given.at(-2) as Record<string, unknown>;
+    process.exitCode = await runCommand(found, { operands: given.slice(0, -2), options }, open);
+  });
+}
