@@ -18,6 +18,18 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   doctor: async () => (await import('./doctor.ts')).registerDoctor,
   conformance: async () => (await import('./conformance.ts')).registerConformance,
   start: async () => (await import('./start.ts')).registerStart,
+  ...Object.fromEntries(
+    ['ls', 'cat', 'stat', 'tree', 'df', 'cp', 'mv', 'rm', 'mkdir', 'put', 'get', 'sh'].map((name) => [
+      name,
+      async () => {
+        const [{ registerShareCommand }, { openShare }] = await Promise.all([
+          import('./share/register.ts'),
+          import('./share/open.ts'),
+        ]);
+        return (program: Command) => registerShareCommand(program, name, openShare);
+      },
+    ]),
+  ),
 };
 
 /** The version in package.json, which lies two folders up from a checkout's sources, three from what was built. */
