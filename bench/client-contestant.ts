@@ -1,0 +1,131 @@
+/** A daemon with our client on it: what operations take, in time and in each process's CPU time. */
+import { readdirSync, readFileSync } from 'node:fs';
+
+import { type Daemon, messageOf, startDaemon } from '../lab/index.ts';
+import { type ConnectOptions, mount, openTransport } from '../src/client/connect.ts';
+import { all, finished, type OpenFile, type Task, type Volume } from '../src/client/index.ts';
+import { DATA, DATA_FLAGS, type Operate, type Row } from './client-rows.ts';
+
+export interface Limits {
+  /** Of one run. */
+  readonly seconds: number;
+  readonly operations: number;
+}
+
+/** One run of a row. */
+export interface Sample {
+  readonly operations: number;
+  readonly perSecond: number;
+  /** CPU time of all threads, for an operation. */
+  readonly daemonUs: number;
+  readonly clientUs: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+}
+
+export interface ContestantOptions {
+  readonly label: string;
+  readonly share: string;
+  readonly socketPath: string;
+  /** Absent: this project's. */
+  readonly command?: readonly string[];
+  readonly args: readonly string[];
+  readonly client: ConnectOptions;
+}
+
+export class Contestant {
+  readonly label: string;
+  readonly #share: string;
+  readonly #daemon: Daemon;
+  readonly #volume: Volume;
+  readonly #file: OpenFile;
+
+  private constructor({ label, share }: ContestantOptions, daemon: Daemon, volume: Volume) {
+    this.label = label;
+    this.#share = share;
+    this.#daemon = daemon;
+    this.#volume = volume;
+    this.#file = this.#run(volume.open(DATA, DATA_FLAGS));
+  }
+
+  static async open(options: ContestantOptions): Promise<Contestant> {
+    const { share, socketPath, command, args, client } = options;
+    const daemon = await startDaemon({ sharedDir: share, socketPaths: [socketPath], command, args, cache: 'auto' });
+    try {
+      const transport = openTransport(socketPath, client);
+      const volume = finished(mount(transport, client), () => transport.idle());
+      return new Contestant(options, daemon, volume);
+    } catch (error) {
+      await daemon.stop();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    try {
+      this.#run(this.#volume.close());
+    } finally {
+      await this.#daemon.stop();
+    }
+  }
+
+  #run<T>(task: Task<T>): T {
+    try {
+      return finished(task, () => this.#volume.idle());
+    } catch (cause) {
+      throw new Error(`${this.label}: ${messageOf(cause)}; it said:\n${this.#daemon.output}`, { cause });
+    }
+  }
+
+  /** Does operations of a row until a limit is reached, and nothing else. */
+  measure(row: Row, limits: Limits): Sample {
+    row.prepare?.(this.#share);
+    const operate = row.operation(this.#volume, this.#file);
+    const most = Math.min(row.most, limits.operations);
+    const latencies: number[] = [];
+    const daemonBefore = cpuNs(this.#daemon.pid);
+    const clientBefore = process.cpuUsage();
+    const began = performance.now();
+    const turns = { next: 0, most, end: began + limits.seconds * 1000 };
+    this.#run(all(Array.from({ length: row.inFlight }, () => lane(operate, turns, latencies))));
+    const seconds = (performance.now() - began) / 1000;
+    const client = process.cpuUsage(clientBefore);
+    const daemonNs = cpuNs(this.#daemon.pid) - daemonBefore;
+    const operations = latencies.length;
+    const sorted = Float64Array.from(latencies).sort();
+    return {
+      operations,
+      perSecond: operations / seconds,
+      daemonUs: daemonNs / 1000 / operations,
+      clientUs: (client.user + client.system) / operations,
+      p50Us: sorted[operations >> 1] * 1000,
+      p99Us: sorted[Math.floor(operations * 0.99)] * 1000,
+    };
+  }
+}
+
+interface Turns {
+  next: number;
+  readonly most: number;
+  readonly end: number;
+}
+
+function* lane(operate: Operate, turns: Turns, latencies: number[]): Task<void> {
+  for (let now = performance.now(); turns.next < turns.most && now < turns.end; ) {
+    const i = turns.next;
+    turns.next += 1;
+    yield* operate(i);
+    const then = performance.now();
+    latencies.push(then - now);
+    now = then;
+  }
+}
+
+/** What the threads of a process have run: /proc/PID/task/TID/schedstat, in nanoseconds. */
+function cpuNs(pid: number): number {
+  let sum = 0;
+  for (const tid of readdirSync(`/proc/${pid}/task`)) {
+    sum += Number(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, 'latin1').split(' ')[0]);
+  }
+  return sum;
+}
