@@ -83,7 +83,7 @@ export function* openVolume(socketPath: string, options: ConnectOptions = {}): T
   return yield* mount(openTransport(socketPath, options), options);
 }
 
-function openTransport(socketPath: string, options: ConnectOptions): Transport {
+export function openTransport(socketPath: string, options: ConnectOptions): Transport {
   const { queues = 1, timeoutMs = DEFAULTS.timeoutMs } = options;
   if (!Number.isInteger(queues) || queues < 1) throw new UserError(`${queues} queues: give 1 or more`);
   try {
@@ -108,7 +108,7 @@ function explained(error: unknown, socketPath: string): unknown {
 }
 
 /** A FUSE session over a transport, and what is cached of it. Throws UserError, ConnectionError. */
-function* mount(transport: Transport, options: ConnectOptions): Task<Volume> {
+export function* mount(transport: Transport, options: ConnectOptions): Task<Volume> {
   const window = options.dax === undefined ? undefined : openWindow(transport, options.dax);
   const end = (): void => {
     // First told, as it may be waiting for the daemon; last given up, as the daemon may be showing something.
