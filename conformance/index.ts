@@ -9,6 +9,7 @@
  * ```
  */
 export type { Need } from './behaviour.ts';
+export { clientTarget, type ClientTargetOptions } from './client-target.ts';
 export { directoryTarget } from './directory-target.ts';
 export { type Mode, throughDriver } from './driver.ts';
 export { fileSystemTarget } from './file-system-target.ts';

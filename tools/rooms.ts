@@ -41,7 +41,7 @@ const PRODUCT: Readonly<Record<string, Room>> = {
   },
   lab: { imports: [], door: 'index.ts' },
   conformance: {
-    imports: ['src/core', 'src/sys', 'src/fuse', 'src/fs'],
+    imports: ['src/core', 'src/sys', 'src/fuse', 'src/fs', 'src/client'],
     door: 'index.ts',
     starts: ['second-worker.ts'],
   },

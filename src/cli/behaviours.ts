@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import colors from 'picocolors';
 
 import {
+  clientTarget,
   countOf,
   differences,
   directoryTarget,
@@ -12,6 +13,7 @@ import {
   type Report,
   runConformance,
   selectBehaviours,
+  type Target,
 } from '../../conformance/index.ts';
 import { UserError } from '../core/index.ts';
 import { runInGuest } from './behaviours-guest.ts';
@@ -20,6 +22,8 @@ import { addGuestOptions, type GuestOptions, withGuestErrors } from './guest.ts'
 /** What the command line says. */
 interface Options extends GuestOptions {
   readonly yardstick?: string;
+  /** Of a daemon; the second one is for what two guests do. */
+  readonly socket?: readonly string[];
   readonly filter?: string;
   readonly keep: boolean;
   readonly json: boolean;
@@ -31,6 +35,13 @@ interface Options extends GuestOptions {
 /** Options of the daemon without which a share lacks what a local file system has. */
 const EVERYTHING = ['--posix-acl', '--preserve-noatime', '--allow-mmap'];
 
+const CLIENT_CACHES = new Map<string, 'none' | 'auto' | 'always'>([
+  ['none', 'none'],
+  ['never', 'none'],
+  ['auto', 'auto'],
+  ['always', 'always'],
+]);
+
 const EXAMPLES = `
 Examples:
   # virtiofs conformance /mnt/share                         as root: it acts as several users
@@ -38,6 +49,7 @@ Examples:
   # virtiofs conformance . --filter rename                  only what has that in its topic or its sentence
   # virtiofs conformance --guest --cache always             a share in a guest, beside ext4 in the same guest
   # virtiofs conformance --guest --dax              the same, mounted with dax=always
+  # virtiofs conformance --socket /run/vm1.sock     a share of any virtio-fs daemon, without a VM
   # virtiofs conformance --guest -- --xattr                 what follows -- goes to 'virtiofs serve'
 
 Without options of its own the daemon of --guest has ${EVERYTHING.join(' ')}.
@@ -52,16 +64,21 @@ export function addBehaviours(command: Command): Command {
   command
     .argument('[words...]', 'the directory; with --guest, options of the daemon')
     .option('--yardstick <dir>', 'another directory, to compare with')
+    .option('--socket <path>', 'a share of any daemon, by the client and without a VM; twice: a second guest', collect)
     .option('--filter <text>', 'only behaviours with this in their topic or sentence')
     .option('--keep', 'leave what the behaviours made', false)
     .option('--json', 'the outcome of each behaviour, as JSON', false)
     .addOption(new Option('--lines', 'a line on standard error for each behaviour').default(false).hideHelp())
     .option('--guest', 'boot a guest, and compare a share with ext4 in it', false)
-    .option('--writeback', 'with --guest: the guest collects writes', false)
+    .option('--writeback', 'with --guest, --socket: the guest collects writes', false)
     .option('--dax', "with --guest: the guest maps all files from the host's page cache", false);
   return addGuestOptions(command)
     .addHelpText('after', EXAMPLES)
     .action((words: string[], options: Options) => withGuestErrors(() => runCommand(words, options)));
+}
+
+function collect(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
 }
 
 async function runCommand(words: readonly string[], options: Options): Promise<void> {
@@ -78,18 +95,34 @@ async function runCommand(words: readonly string[], options: Options): Promise<v
     process.exitCode = showReports(report, yardstick, json);
     return;
   }
+  if (options.socket !== undefined) {
+    if (words.length > 0) throw new UserError('--socket is a share: leave the directory away.');
+    const share = runOn(shareOf(options.socket, options), options);
+    process.exitCode = showReports(
+      share,
+      other === undefined ? undefined : runOn(directoryTarget(other), options),
+      json,
+    );
+    return;
+  }
   if (words.length !== 1) throw new UserError(`one directory is wanted, not ${words.length} (--help shows how).`);
-  const report = runOn(words[0], options);
-  const yardstick = other === undefined ? undefined : runOn(other, options);
+  const report = runOn(directoryTarget(words[0]), options);
+  const yardstick = other === undefined ? undefined : runOn(directoryTarget(other), options);
   process.exitCode = showReports(report, yardstick, json);
 }
 
-function runOn(dir: string, { filter, lines, keep }: Options): Report {
+function shareOf([path, secondSocketPath]: readonly string[], { cache: mode, writeback }: Options): Target {
+  const cache = CLIENT_CACHES.get(mode ?? 'auto');
+  if (cache === undefined) throw new UserError(`--cache ${mode}: with --socket it is none, auto or always.`);
+  return clientTarget(path, { cache, writeback, secondSocketPath });
+}
+
+function runOn(target: Target, { filter, lines, keep }: Options): Report {
   const show = lines ? { say: (text: string) => process.stderr.write(`${text}\n`), end: () => {} } : progressOf();
   const onOutcome = ({ topic }: Outcome, done: number, all: number): void => {
-    show.say(`${dir}: ${done} of ${all}, ${topic}`);
+    show.say(`${target.name}: ${done} of ${all}, ${topic}`);
   };
-  const report = runConformance(directoryTarget(dir), { filter, keep, onOutcome });
+  const report = runConformance(target, { filter, keep, onOutcome });
   show.end();
   return report;
 }

@@ -24,7 +24,6 @@ import { ShareSync } from './share-sync.ts';
 import { finished, promised, type Task } from './task.ts';
 import { Transport } from './transport.ts';
 import { type CacheMode, type Node, ROOT_NODE, Tree } from './tree.ts';
-import type { Volume } from './volume.ts';
 import { WindowThread } from './window-thread.ts';
 
 export interface ConnectOptions {
@@ -74,13 +73,18 @@ export async function connect(socketPath: string, options: ConnectOptions = {}):
 
 /** The same, for a caller who blocks. */
 export function connectSync(socketPath: string, options: ConnectOptions = {}): ShareSync {
-  const transport = openTransport(socketPath, options);
-  return new ShareSync(finished(mount(transport, options), () => transport.idle()));
+  return new ShareSync(openVolumeSync(socketPath, options));
 }
 
 /** A share's volume, which faces are built on. Throws UserError, ConnectionError. */
-export function* openVolume(socketPath: string, options: ConnectOptions = {}): Task<Volume> {
+export function* openVolume(socketPath: string, options: ConnectOptions = {}): Task<MountedVolume> {
   return yield* mount(openTransport(socketPath, options), options);
+}
+
+/** The same, for a caller who blocks. */
+export function openVolumeSync(socketPath: string, options: ConnectOptions = {}): MountedVolume {
+  const transport = openTransport(socketPath, options);
+  return finished(mount(transport, options), () => transport.idle());
 }
 
 export function openTransport(socketPath: string, options: ConnectOptions): Transport {
@@ -108,7 +112,7 @@ function explained(error: unknown, socketPath: string): unknown {
 }
 
 /** A FUSE session over a transport, and what is cached of it. Throws UserError, ConnectionError. */
-export function* mount(transport: Transport, options: ConnectOptions): Task<Volume> {
+export function* mount(transport: Transport, options: ConnectOptions): Task<MountedVolume> {
   const window = options.dax === undefined ? undefined : openWindow(transport, options.dax);
   const end = (): void => {
     // First told, as it may be waiting for the daemon; last given up, as the daemon may be showing something.
@@ -129,7 +133,7 @@ function* mountWith(
   window: WindowThread | undefined,
   options: ConnectOptions,
   end: () => void,
-): Task<Volume> {
+): Task<MountedVolume> {
   const { cache: mode = 'auto', writeback = false } = options;
   const credentials = {
     uid: options.uid ?? process.getuid?.() ?? 0,
@@ -155,7 +159,8 @@ function* mountWith(
   });
   const ranges = window && new DaxRanges(window, daxOps(session));
   const dax = ranges && { ranges, always: options.daxFiles === 'always' };
-  return new MountedVolume(new Mount({ session, tree, mode, pages, dax }), options.umask ?? process.umask(), end);
+  const umask = options.umask ?? process.umask();
+  return new MountedVolume(new Mount({ session, tree, mode, pages, umask, dax }), end);
 }
 
 /** The window that the daemon offers, or the first `bytes` of it. Throws UserError. */

@@ -1,12 +1,15 @@
 /** The guest's side: opens the share of any virtio-fs daemon without a VM. */
-export { connect, connectSync, type ConnectOptions, openVolume } from './connect.ts';
+export { connect, connectSync, type ConnectOptions, openVolume, openVolumeSync } from './connect.ts';
 export { ShareError } from './error.ts';
 export { FileHandle } from './file-handle.ts';
 export { ConnectionError } from './refusal.ts';
-export type { Tracer } from './session.ts';
+export type { MountedDirectory } from './mounted-directory.ts';
+export type { MountedVolume } from './mounted-volume.ts';
+export type { Credentials, Tracer } from './session.ts';
 export { Share } from './share.ts';
 export { ShareSync } from './share-sync.ts';
 export { all, finished, join, Latch, promised, Running, start, type Task } from './task.ts';
+export type { CacheMode } from './tree.ts';
 export type {
   Attributes,
   Changes,

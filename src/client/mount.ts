@@ -23,6 +23,7 @@ export interface MountParts {
   readonly tree: Tree;
   readonly mode: CacheMode;
   readonly pages: PageCache;
+  readonly umask: number;
   /** Absent: nothing is mapped. `always`: all files, not only those that the daemon says. */
   readonly dax: { readonly ranges: DaxRanges; readonly always: boolean } | undefined;
 }
@@ -33,18 +34,27 @@ export class Mount {
   readonly mode: CacheMode;
   readonly pages: PageCache;
   readonly writeback: boolean;
+  /** Of what is made from now on. */
+  umask: number;
   readonly files = new Set<MountedFile>();
   readonly #dax: MountParts['dax'];
   /** Opcodes that the daemon does not know. */
   readonly #unknown = new Set<number>();
 
-  constructor({ session, tree, mode, pages, dax }: MountParts) {
+  constructor({ session, tree, mode, pages, umask, dax }: MountParts) {
     this.session = session;
     this.tree = tree;
     this.mode = mode;
     this.pages = pages;
+    this.umask = umask;
     this.writeback = session.has(fuse.INIT.WRITEBACK_CACHE);
     this.#dax = dax;
+  }
+
+  /** The mode of something new. A daemon that agreed to DONT_MASK applies the mask itself: not where there is a default ACL. */
+  masked(mode: number): { readonly mode: number; readonly umask: number } {
+    const { umask } = this;
+    return { mode: this.session.has(fuse.INIT.DONT_MASK) ? mode : mode & ~umask, umask };
   }
 
   /** Has what a task refuses thrown as the error of a system call. */

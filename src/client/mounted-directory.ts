@@ -37,21 +37,30 @@ export class MountedDirectory implements OpenDirectory {
   }
 
   *#read(position: bigint): Task<readonly DirectoryEntry[]> {
-    const { session } = this.#mount;
-    const { node, fh } = this.#handle;
-    const plus = session.has(fuse.INIT.DO_READDIRPLUS) && this.#mount.knows(opcodes.READDIRPLUS);
-    const room = Math.min(LIST_BYTES, session.agreed.maxReadBytes);
     for (let from = position; ; ) {
-      const body = bodyOf(ReadIn, { fh, offset: from, size: room });
-      const opcode = plus ? opcodes.READDIRPLUS : opcodes.READDIR;
-      const reply = yield* session.call({ opcode, nodeid: node.nodeid, body, room });
-      if (reply.byteLength === 0) return [];
-      const entries = this.#entries(reply, plus);
+      const entries = yield* this.#list(from);
+      if (entries.length === 0) return [];
       const shown = entries.filter(({ name }) => !isDots(name));
       if (shown.length > 0) return shown;
       // Nothing but the directory itself and its parent.
       from = entries[entries.length - 1].next;
     }
+  }
+
+  /** As `read`, with `.` and `..` where the daemon lists them: getdents(2). */
+  list(position: bigint): Task<readonly DirectoryEntry[]> {
+    return this.#mount.named('getdents', this.#list(position));
+  }
+
+  *#list(position: bigint): Task<readonly DirectoryEntry[]> {
+    const { session } = this.#mount;
+    const { node, fh } = this.#handle;
+    const plus = session.has(fuse.INIT.DO_READDIRPLUS) && this.#mount.knows(opcodes.READDIRPLUS);
+    const room = Math.min(LIST_BYTES, session.agreed.maxReadBytes);
+    const body = bodyOf(ReadIn, { fh, offset: position, size: room });
+    const opcode = plus ? opcodes.READDIRPLUS : opcodes.READDIR;
+    const reply = yield* session.call({ opcode, nodeid: node.nodeid, body, room });
+    return reply.byteLength === 0 ? [] : this.#entries(reply, plus);
   }
 
   /** parse_dirfile and parse_dirplusfile of fs/fuse/readdir.c: a part of an entry at the end does not count. */

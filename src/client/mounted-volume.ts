@@ -31,9 +31,10 @@ import type { Mount } from './mount.ts';
 import { MountedDirectory } from './mounted-directory.ts';
 import { Opener } from './opening.ts';
 import { Refusal } from './refusal.ts';
+import type { Credentials } from './session.ts';
 import type { Task } from './task.ts';
 import type { Node } from './tree.ts';
-import type { Attributes, Changes, FileSystemNumbers, OpenDirectory, OpenFile, SharePath, Volume } from './volume.ts';
+import type { Attributes, Changes, FileSystemNumbers, OpenFile, SharePath, Volume } from './volume.ts';
 import { bytesOf, nameBytes, permits, type Place, R_OK, Walker, W_OK, X_OK } from './walk.ts';
 
 const STICKY = 0o1000;
@@ -44,16 +45,31 @@ export class MountedVolume implements Volume {
   readonly #mount: Mount;
   readonly #walker: Walker;
   readonly #opener: Opener;
-  readonly #umask: number;
   /** Ends the connection, after the last message. */
   readonly #end: () => void;
 
-  constructor(mount: Mount, umask: number, end: () => void) {
+  constructor(mount: Mount, end: () => void) {
     this.#mount = mount;
-    this.#umask = umask;
     this.#end = end;
     this.#walker = new Walker(mount.session, mount.tree, (node) => this.#target(node));
-    this.#opener = new Opener(mount, this.#walker, umask);
+    this.#opener = new Opener(mount, this.#walker);
+  }
+
+  /** Who makes the calls from now on. */
+  get credentials(): Credentials {
+    return this.#mount.session.credentials;
+  }
+
+  set credentials(credentials: Credentials) {
+    this.#mount.session.credentials = credentials;
+  }
+
+  get umask(): number {
+    return this.#mount.umask;
+  }
+
+  set umask(umask: number) {
+    this.#mount.umask = umask;
   }
 
   /** Files that are open. */
@@ -117,7 +133,7 @@ export class MountedVolume implements Volume {
     return this.#mount.named('open', this.#opener.open(path, flags, mode), path);
   }
 
-  openDirectory(path: SharePath): Task<OpenDirectory> {
+  openDirectory(path: SharePath): Task<MountedDirectory> {
     const mount = this.#mount;
     const opener = this.#opener;
     return this.#at('opendir', path, true, function* (node) {
@@ -166,14 +182,14 @@ export class MountedVolume implements Volume {
   }
 
   mkdir(path: SharePath, mode: number): Task<void> {
-    const umask = this.#umask;
-    const body = (name: Uint8Array): Uint8Array => bodyOf(MkdirIn, { mode: mode & 0o7777 & ~umask, umask }, name);
+    const fields = this.#mount.masked(mode & 0o1777);
+    const body = (name: Uint8Array): Uint8Array => bodyOf(MkdirIn, fields, name);
     return this.#mount.named('mkdir', this.#make(path, opcodes.MKDIR, body), path);
   }
 
   mknod(path: SharePath, mode: number, rdev: number): Task<void> {
-    const umask = this.#umask;
-    const body = (name: Uint8Array): Uint8Array => bodyOf(MknodIn, { mode: mode & ~umask, rdev, umask }, name);
+    const fields = { ...this.#mount.masked(mode), rdev };
+    const body = (name: Uint8Array): Uint8Array => bodyOf(MknodIn, fields, name);
     return this.#mount.named('mknod', this.#make(path, opcodes.MKNOD, body), path);
   }
 

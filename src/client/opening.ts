@@ -47,12 +47,10 @@ interface Creation {
 export class Opener {
   readonly #mount: Mount;
   readonly #walker: Walker;
-  readonly #umask: number;
 
-  constructor(mount: Mount, walker: Walker, umask: number) {
+  constructor(mount: Mount, walker: Walker) {
     this.#mount = mount;
     this.#walker = walker;
-    this.#umask = umask;
   }
 
   /** Throws Refusal. */
@@ -180,8 +178,7 @@ export class Opener {
     const { parent, name } = place;
     if (!parent.isDirectory) throw new Refusal(ENOTDIR);
     if (!permits(parent.attributes, W_OK | X_OK, session.credentials)) throw new Refusal(EACCES);
-    const umask = this.#umask;
-    const fields = { flags: flags & ~O_NOCTTY, mode: S_IFREG | (mode & 0o7777 & ~umask), umask };
+    const fields = { flags: flags & ~O_NOCTTY, ...this.#mount.masked(S_IFREG | (mode & 0o7777)) };
     const body = bodyOf(CreateIn, fields, nameBytes(name));
     try {
       const reply = yield* this.#mount.asked({ opcode: opcodes.CREATE, nodeid: parent.nodeid, body }, ENOSYS);
@@ -206,8 +203,7 @@ export class Opener {
   /** For daemons without CREATE. */
   *#makeThenOpen({ parent, name }: Place, flags: number, mode: number): Task<MountedFile> {
     const { session, tree } = this.#mount;
-    const umask = this.#umask;
-    const body = bodyOf(MknodIn, { mode: S_IFREG | (mode & 0o7777 & ~umask), umask }, nameBytes(name));
+    const body = bodyOf(MknodIn, this.#mount.masked(S_IFREG | (mode & 0o7777)), nameBytes(name));
     const entry = entryAt(yield* session.call({ opcode: opcodes.MKNOD, nodeid: parent.nodeid, body }), 0);
     const node = tree.take(entry);
     tree.link(parent, name, node, entry.entryValidMs);

@@ -94,7 +94,8 @@ const FLAGS2 = INIT2.HAS_EXPIRE_ONLY | INIT2.DIRECT_IO_ALLOW_MMAP | INIT2.NO_EXP
 
 export class Session {
   readonly transport: Transport;
-  readonly credentials: Credentials;
+  /** Of the requests from now on. */
+  credentials: Credentials;
   tracer: Tracer | undefined;
   readonly #options: SessionOptions;
   #agreement: Agreement | undefined;

@@ -1,0 +1,98 @@
+/** The target that is a share of any virtio-fs daemon, opened by its socket. */
+import { type CacheMode, finished, type MountedVolume, openVolumeSync } from '../src/client/index.ts';
+import { O_RDWR, SysError } from '../src/sys/index.ts';
+import type { Need } from './behaviour.ts';
+import { aclValue } from './acl.ts';
+import { ClientFace } from './client-face.ts';
+import { ClientProcess } from './client-process.ts';
+import { F_SETLK, F_WRLCK, S_IFCHR } from './constants.ts';
+import type { Target } from './run.ts';
+import { NotApplicable } from './verdicts.ts';
+
+export interface ClientTargetOptions {
+  readonly cache?: CacheMode;
+  readonly writeback?: boolean;
+  /** Another socket of the same share, for a second process: it holds locks, too. */
+  readonly secondSocketPath?: string;
+}
+
+const PROBE = '/conformance-probe';
+const USER = { uid: 5009, gid: 5009 };
+
+/**
+ * A share as a target. Calls are made as root of the guest; what the daemon may not do is not applicable. The share's
+ * root is written to, in a folder that goes again.
+ */
+export function clientTarget(socketPath: string, options: ClientTargetOptions = {}): Target {
+  const { cache = 'auto', writeback = false } = options;
+  return {
+    name: `${socketPath} by the client, cache ${cache}${writeback ? ', write-back' : ''}`,
+    open: () => {
+      const volumes: MountedVolume[] = [];
+      const connect = (path: string): MountedVolume => {
+        const volume = openVolumeSync(path, { cache, writeback, uid: 0, gid: 0, groups: [], umask: 0 });
+        volumes.push(volume);
+        return volume;
+      };
+      const close = (): void => {
+        for (const volume of volumes.splice(0)) finished(volume.close(), () => volume.idle());
+      };
+      try {
+        const second = secondOf(options.secondSocketPath, connect);
+        const face: ClientFace = new ClientFace(connect(socketPath), () => second().at(face.base));
+        return { face, folder: '/', missing: missingOf(face), close };
+      } catch (error) {
+        close();
+        throw error;
+      }
+    },
+  };
+}
+
+/** A second process is a second guest: what it locks the daemon keeps from this one, where it keeps locks at all. */
+function secondOf(path: string | undefined, connect: (path: string) => MountedVolume): () => ClientProcess {
+  let started: ClientProcess | undefined;
+  return () => {
+    if (path === undefined) throw new NotApplicable('a second process takes a second socket of the share');
+    started ??= new ClientProcess(connect(path));
+    return started;
+  };
+}
+
+/** What the client, the daemon or its host lack. */
+function missingOf(face: ClientFace): Map<Need, string> {
+  const missing = new Map<Need, string>([
+    ['mmap', 'the client maps no files'],
+    ['tmpfile', 'the client makes no files without a name'],
+  ]);
+  const probe = (need: Need, what: string, call: () => void): void => {
+    try {
+      call();
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      missing.set(need, `${what}: ${error.code}`);
+    }
+  };
+  face.file(PROBE, 'probe');
+  try {
+    probe('owners', 'SETATTR of the owner', () => face.chown(PROBE, 1, 1));
+    probe('xattr', 'SETXATTR user.*', () => face.setxattr(PROBE, 'user.probe', '1'));
+    probe('acl', 'ACLs', () => face.setxattr(PROBE, 'system.posix_acl_access', aclValue([])));
+    probe('locks', 'SETLK', () => face.lock(face.open(PROBE, O_RDWR), F_SETLK, { type: F_WRLCK }));
+    probe('devices', 'MKNOD of a device', () => {
+      face.mknod(`${PROBE}-device`, S_IFCHR | 0o600, 1, 3);
+      face.unlink(`${PROBE}-device`);
+    });
+    probe('users', 'CREATE of another user', () => {
+      face.mkdir(`${PROBE}-folder`);
+      face.chmod(`${PROBE}-folder`, 0o777);
+      face.as(USER, () => face.file(`${PROBE}-folder/f`, 'probe'));
+    });
+    if (face.lstat(PROBE).btime === undefined) missing.set('btime', 'the client does not ask when files were made');
+  } finally {
+    face.closeAll();
+    face.unlink(PROBE);
+    if (face.exists(`${PROBE}-folder`)) face.removeTree(`${PROBE}-folder`);
+  }
+  return missing;
+}
