@@ -2,7 +2,7 @@
  * The face of a share, by the client in TypeScript: it does what a guest's kernel does, and every call ends in requests
  * to the daemon. Descriptors and positions are kept here, as a process has them.
  */
-import { EBADF, EINVAL, ENOTDIR, ENXIO, EOPNOTSUPP, EXDEV } from '../src/core/index.ts';
+import { EADDRINUSE, EBADF, EEXIST, EINVAL, ENOTDIR, ENXIO, EOPNOTSUPP, EXDEV } from '../src/core/index.ts';
 import {
   type Changes,
   finished,
@@ -12,7 +12,7 @@ import {
   ShareError,
   type Task,
 } from '../src/client/index.ts';
-import { O_ACCMODE, O_APPEND, O_CREAT, O_PATH, O_TMPFILE } from '../src/sys/index.ts';
+import { O_ACCMODE, O_APPEND, O_CREAT, O_PATH, O_TMPFILE, SysError } from '../src/sys/index.ts';
 import { S_IFDIR, S_IFMT, S_IFSOCK, SEEK_CUR, SEEK_END, SEEK_SET, XATTR_SIZE_MAX } from './constants.ts';
 import { commandOf, ownersOf, rangeOf, shownLock, statOf, timesOf } from './client-values.ts';
 import {
@@ -233,7 +233,11 @@ export class ClientFace extends Face {
 
   /** What bind(2) does to a file system; nobody can connect. */
   override bindSocket(path: Path): number {
-    this.mknod(path, S_IFSOCK | 0o777);
+    try {
+      this.mknod(path, S_IFSOCK | 0o777);
+    } catch (error) {
+      throw error instanceof SysError && error.errno === EEXIST ? failure('bind', EADDRINUSE, '') : error;
+    }
     return -1;
   }
 
@@ -357,11 +361,15 @@ export class ClientFace extends Face {
   }
 
   utimens(path: Path, atime: Time, mtime: Time, nofollow = false): void {
+    // do_utimes, fs/utimes.c: nothing to do.
+    if (atime === 'omit' && mtime === 'omit') return;
     this.#change(path, timesOf(atime, mtime), !nofollow);
   }
 
   futimens(fd: number, atime: Time, mtime: Time): void {
-    this.#run(this.#file(fd).change(timesOf(atime, mtime)));
+    const file = this.#file(fd);
+    if (atime === 'omit' && mtime === 'omit') return;
+    this.#run(file.change(timesOf(atime, mtime)));
   }
 
   override access(path: Path, mode: number): void {

@@ -61,5 +61,14 @@ export function rangeOf(lock: Lock, position: bigint, size: () => bigint): FileL
 /** What F_GETLK says of a lock. */
 export function shownLock({ type, start, end, pid }: FileLock, asked: Lock): Lock {
   if (type === F_UNLCK) return { ...asked, type };
-  return { type, whence: 0, start: Number(start), length: end >= FOREVER ? 0 : Number(end - start + 1n), pid };
+  return {
+    type,
+    whence: 0,
+    start: Number(start),
+    length: end >= FOREVER ? 0 : Number(end - start + 1n),
+    get pid() {
+      if (pid === 0) throw new NotApplicable('the daemon names no process of another guest');
+      return pid;
+    },
+  };
 }

@@ -1,5 +1,5 @@
 /** What is known of a mounted share and of its open files, and the requests that all of it is made of. */
-import { EACCES, EINVAL, EISDIR, ENOSYS, EPERM } from '../core/index.ts';
+import { EINVAL, EISDIR, ENOSYS, EPERM } from '../core/index.ts';
 import { AttrOut, flags as fuse, GetattrIn, opcodes, SetattrIn } from '../fuse/index.ts';
 import { attributesAt, attrValidMs, S_IFMT, S_IFREG } from './attributes.ts';
 import { bodyOf } from './body.ts';
@@ -12,11 +12,13 @@ import type { Call, Session } from './session.ts';
 import type { Task } from './task.ts';
 import type { CacheMode, Node, Tree } from './tree.ts';
 import type { Attributes, Changes, SharePath } from './volume.ts';
-import { permits, W_OK } from './walk.ts';
+import { isMember, losesSetIds, owns, Rights, W_OK } from './rights.ts';
 
 const { FATTR } = fuse;
 const NS = 1_000_000_000n;
-const SET_ID = 0o6000;
+const S_ISUID = 0o4000;
+const S_ISGID = 0o2000;
+const S_IXGRP = 0o010;
 
 export interface MountParts {
   readonly session: Session;
@@ -36,6 +38,7 @@ export class Mount {
   readonly writeback: boolean;
   /** Of what is made from now on. */
   umask: number;
+  readonly rights: Rights;
   readonly files = new Set<MountedFile>();
   readonly #dax: MountParts['dax'];
   /** Opcodes that the daemon does not know. */
@@ -47,11 +50,12 @@ export class Mount {
     this.mode = mode;
     this.pages = pages;
     this.umask = umask;
+    this.rights = new Rights(this);
     this.writeback = session.has(fuse.INIT.WRITEBACK_CACHE);
     this.#dax = dax;
   }
 
-  /** The mode of something new. A daemon that agreed to DONT_MASK applies the mask itself: not where there is a default ACL. */
+  /** The mode of something new. By DONT_MASK the daemon applies the mask itself: not where there is a default ACL. */
   masked(mode: number): { readonly mode: number; readonly umask: number } {
     const { umask } = this;
     return { mode: this.session.has(fuse.INIT.DONT_MASK) ? mode : mode & ~umask, umask };
@@ -94,14 +98,14 @@ export class Mount {
 
   /** Attributes, by the daemon's word where what is known is not to be believed any more. */
   *stat(node: Node, file?: MountedFile): Task<Attributes> {
-    yield* this.refresh(node, file);
+    yield* this.refresh(node, file, node.atimeStale);
     const { attributes, size } = node;
     return Number(attributes.size) === size ? attributes : { ...attributes, size: BigInt(size) };
   }
 
   /** GETATTR, where it is due; `now`: in any case. */
   *refresh(node: Node, file?: MountedFile, now = false): Task<void> {
-    if (!now && node.attributesUntil > performance.now()) return;
+    if (!now && !node.stale && this.isFresh(node)) return;
     const handle = file === undefined ? {} : { getattrFlags: fuse.GETATTR_IN.FH, fh: file.fh };
     const body = bodyOf(GetattrIn, handle);
     this.#learn(node, yield* this.session.call({ opcode: opcodes.GETATTR, nodeid: node.nodeid, body }));
@@ -111,9 +115,14 @@ export class Mount {
     this.tree.learn(node, attributesAt(reply, AttrOut.offsets.attr), attrValidMs(reply));
   }
 
-  /** What is known of an inode is not to be believed any more. */
+  /** Its attributes may be believed, as far as we have not changed them. */
+  isFresh(node: Node): boolean {
+    return node.attributesUntil > performance.now();
+  }
+
+  /** We have changed an inode: its times and what goes with them are asked for anew. */
   expire(node: Node): void {
-    node.attributesUntil = 0;
+    node.stale = true;
   }
 
   /** Something was written: with write-back we know the file's times better than the daemon. */
@@ -150,47 +159,70 @@ export class Mount {
   /** chmod(2), chown(2), truncate(2), utimensat(2): what the kernel checks before SETATTR (setattr_prepare). */
   *setattr(node: Node, changes: Changes, file?: MountedFile): Task<void> {
     const { attributes } = node;
-    const { uid, gid, groups } = this.session.credentials;
-    const owns = uid === 0 || uid === attributes.uid;
-    if (changes.mode !== undefined && !owns) throw new Refusal(EPERM);
-    if (changes.uid !== undefined && uid !== 0 && !(owns && changes.uid === attributes.uid)) throw new Refusal(EPERM);
-    const ownGroup = changes.gid === attributes.gid || changes.gid === gid || groups.includes(changes.gid ?? -1);
-    if (changes.gid !== undefined && uid !== 0 && !(owns && ownGroup)) throw new Refusal(EPERM);
-    this.#checkTimes(node, changes, owns);
-    if (changes.size !== undefined) this.#checkSize(node, changes.size, file);
+    const who = this.session.credentials;
+    const isOwner = owns(attributes, who);
+    if (changes.mode !== undefined && !isOwner) throw new Refusal(EPERM);
+    const leavesOwner = changes.uid === undefined || who.uid === 0 || (isOwner && changes.uid === attributes.uid);
+    const leavesGroup = changes.gid === undefined || changes.gid === attributes.gid || isMember(changes.gid, who);
+    if (!leavesOwner || (changes.gid !== undefined && !isOwner) || !leavesGroup) throw new Refusal(EPERM);
+    yield* this.#checkTimes(node, changes, isOwner);
+    if (changes.size !== undefined) yield* this.#checkSize(node, changes.size, file);
     yield* this.flush(node);
     let { mode } = changes;
     // A group that is not the caller's takes the set-group-id bit away.
-    if (mode !== undefined && uid !== 0 && attributes.gid !== gid && !groups.includes(attributes.gid)) mode &= ~0o2000;
+    if (mode !== undefined && !isMember(changes.gid ?? attributes.gid, who)) mode &= ~S_ISGID;
     const owner = changes.uid !== undefined || changes.gid !== undefined;
-    const dropsIds = owner && mode === undefined && (attributes.mode & SET_ID) !== 0 && !node.isDirectory;
     // chown(2): without HANDLE_KILLPRIV the client takes the bits away.
-    if (dropsIds && !this.session.has(fuse.INIT.HANDLE_KILLPRIV | fuse.INIT.HANDLE_KILLPRIV_V2)) {
-      mode = attributes.mode & 0o7777 & ~0o4000 & ~((attributes.mode & 0o010) === 0 ? 0 : 0o2000);
+    if (owner && mode === undefined && !node.isDirectory && !this.#daemonDropsIds) {
+      mode = withoutSetIds(attributes.mode);
     }
     yield* this.#send(node, { ...changes, ...(mode !== undefined && { mode }) }, file);
   }
 
-  #checkTimes({ attributes }: Node, { atimeNs, mtimeNs }: Changes, owns: boolean): void {
-    if ((atimeNs === undefined && mtimeNs === undefined) || owns) return;
-    if (atimeNs !== 'now' || mtimeNs !== 'now') throw new Refusal(EPERM);
-    if (!permits(attributes, W_OK, this.session.credentials)) throw new Refusal(EACCES);
+  get #daemonDropsIds(): boolean {
+    return this.session.has(fuse.INIT.HANDLE_KILLPRIV | fuse.INIT.HANDLE_KILLPRIV_V2);
   }
 
-  #checkSize(node: Node, size: bigint | number, file: MountedFile | undefined): void {
+  /** Before a caller changes the content of a file (file_remove_privs, and fuse_setattr for it). */
+  *dropSetIds(node: Node, file: MountedFile): Task<void> {
+    if (!losesSetIds(node.attributes, this.session.credentials)) return;
+    if (this.#daemonDropsIds) {
+      // Nothing is to be set: the daemon does what a chown(-1, -1) does.
+      yield* this.#send(node, {}, file);
+      return;
+    }
+    yield* this.refresh(node, file, true);
+    yield* this.#send(node, { mode: withoutSetIds(node.attributes.mode) }, file);
+  }
+
+  *#checkTimes(node: Node, { atimeNs, mtimeNs }: Changes, isOwner: boolean): Task<void> {
+    if ((atimeNs === undefined && mtimeNs === undefined) || isOwner) return;
+    if (atimeNs !== 'now' || mtimeNs !== 'now') throw new Refusal(EPERM);
+    yield* this.rights.require(node, W_OK);
+  }
+
+  *#checkSize(node: Node, size: bigint | number, file: MountedFile | undefined): Task<void> {
     if (node.isDirectory) throw new Refusal(EISDIR);
     if (size < 0) throw new Refusal(EINVAL);
-    if (file === undefined && !permits(node.attributes, W_OK, this.session.credentials)) throw new Refusal(EACCES);
+    if (file === undefined) yield* this.rights.require(node, W_OK);
   }
 
   *#send(node: Node, changes: Changes, file?: MountedFile): Task<void> {
     const { size } = changes;
     const handle = file === undefined || size === undefined ? {} : { fh: file.fh };
-    const fields = { ...fieldsOf(changes, this.session.credentials.uid), ...handle };
-    const valid = fields.valid | ('fh' in handle ? FATTR.FH : 0);
+    const fields = { ...fieldsOf(changes), ...handle };
+    const valid = fields.valid | ('fh' in handle ? FATTR.FH : 0) | this.#killsIds(node, changes);
     const body = bodyOf(SetattrIn, { ...fields, valid });
     const call = this.session.call({ opcode: opcodes.SETATTR, nodeid: node.nodeid, body });
     this.#learn(node, yield* size === undefined ? call : this.resized(node, Number(size), call));
+  }
+
+  /** chown(2) takes set-id bits from files, and truncate(2) where root has not asked for it. */
+  #killsIds(node: Node, { uid, gid, size }: Changes): number {
+    if (!this.session.has(fuse.INIT.HANDLE_KILLPRIV_V2)) return 0;
+    const chowns = (uid !== undefined || gid !== undefined) && !node.isDirectory;
+    const truncates = size !== undefined && this.session.credentials.uid !== 0;
+    return chowns || truncates ? FATTR.KILL_SUIDGID : 0;
   }
 
   /** Makes a file shorter or longer, while nobody writes to it. */
@@ -202,7 +234,7 @@ export class Mount {
 }
 
 /** struct fuse_setattr_in, by its fields. */
-function fieldsOf(changes: Changes, asker: number): Record<string, number | bigint> & { valid: number } {
+function fieldsOf(changes: Changes): Record<string, number | bigint> & { valid: number } {
   const { mode, uid, gid, size, atimeNs, mtimeNs } = changes;
   const fields: Record<string, number | bigint> & { valid: number } = { valid: 0 };
   const set = (bit: number, values: Record<string, number | bigint>): void => {
@@ -212,12 +244,17 @@ function fieldsOf(changes: Changes, asker: number): Record<string, number | bigi
   if (mode !== undefined) set(FATTR.MODE, { mode });
   if (uid !== undefined) set(FATTR.UID, { uid });
   if (gid !== undefined) set(FATTR.GID, { gid });
-  if (size !== undefined) set(FATTR.SIZE | (asker === 0 ? 0 : FATTR.KILL_SUIDGID), { size });
+  if (size !== undefined) set(FATTR.SIZE, { size });
   if (atimeNs === 'now') set(FATTR.ATIME | FATTR.ATIME_NOW, {});
   else if (atimeNs !== undefined) set(FATTR.ATIME, { atime: floor(atimeNs), atimensec: atimeNs - floor(atimeNs) * NS });
   if (mtimeNs === 'now') set(FATTR.MTIME | FATTR.MTIME_NOW, {});
   else if (mtimeNs !== undefined) set(FATTR.MTIME, { mtime: floor(mtimeNs), mtimensec: mtimeNs - floor(mtimeNs) * NS });
   return fields;
+}
+
+/** The permission bits of a mode. Set-group-id without the group's x is no set-id bit. */
+function withoutSetIds(mode: number): number {
+  return mode & 0o7777 & ~S_ISUID & ~((mode & S_IXGRP) === 0 ? 0 : S_ISGID);
 }
 
 /** Whole seconds, also before 1970. */

@@ -60,6 +60,7 @@ export class MountedDirectory implements OpenDirectory {
     const body = bodyOf(ReadIn, { fh, offset: position, size: room });
     const opcode = plus ? opcodes.READDIRPLUS : opcodes.READDIR;
     const reply = yield* session.call({ opcode, nodeid: node.nodeid, body, room });
+    node.atimeStale = true;
     return reply.byteLength === 0 ? [] : this.#entries(reply, plus);
   }
 

@@ -24,6 +24,7 @@ import type { Mount } from './mount.ts';
 import type { Handle } from './opening.ts';
 import type { Backing } from './page-cache.ts';
 import { Refusal } from './refusal.ts';
+import { losesSetIds } from './rights.ts';
 import type { Task } from './task.ts';
 import type { Node } from './tree.ts';
 import type { Attributes, Changes, FileLock, OpenFile } from './volume.ts';
@@ -105,6 +106,7 @@ export class MountedFile implements OpenFile {
       const call = { opcode: opcodes.READ, nodeid: this.node.nodeid, body, room: size };
       const got = yield* session.transfer(call, into.subarray(done));
       done += got;
+      this.node.atimeStale = true;
       if (got < size || done === into.length) return done;
     }
   }
@@ -117,11 +119,17 @@ export class MountedFile implements OpenFile {
     this.#check(O_RDONLY);
     if (from.length === 0) return 0;
     const { node } = this;
+    const { session, writeback } = this.#mount;
     const appends = (this.flags & O_APPEND) !== 0;
-    // With write-back the client's size is the right one (fs/fuse/file.c, fuse_cache_write_iter).
-    if (appends && !(this.#mount.writeback && !this.#isDirect)) yield* this.#mount.refresh(node, this, true);
-    const dax = this.#isDirect ? undefined : this.#mount.daxOf(node);
-    if (dax === undefined && !this.#isDirect) {
+    const killsIds = session.has(fuse.INIT.HANDLE_KILLPRIV_V2);
+    if (!killsIds) yield* this.#mount.dropSetIds(node, this);
+    // Set-id bits go with a WRITE that tells of it, now (fs/fuse/file.c, fuse_cache_write_iter).
+    const isDirect = this.#isDirect || (writeback && killsIds && losesSetIds(node.attributes, session.credentials));
+    if (isDirect) yield* this.#mount.flush(node);
+    // With write-back the client's size is the right one.
+    if (appends && (isDirect || !writeback)) yield* this.#mount.refresh(node, this, true);
+    const dax = isDirect ? undefined : this.#mount.daxOf(node);
+    if (dax === undefined && !isDirect) {
       if (!appends) checkPosition(position);
       yield* this.#mount.pagesOf(node).write(this.#backing, from, appends ? undefined : position);
     } else {
@@ -129,6 +137,7 @@ export class MountedFile implements OpenFile {
       checkPosition(at);
       if (dax === undefined) yield* this.writeThrough(from, at);
       else yield* this.#writeByWindow(dax, from, at);
+      node.pages?.invalidate(at, at + from.length);
       node.grow(at + from.length);
     }
     this.#mount.wrote(node);
@@ -150,7 +159,8 @@ export class MountedFile implements OpenFile {
     for (let done = 0; done < from.length; ) {
       const data = from.subarray(done, done + most);
       const fields = { fh: this.fh, offset: position + done, size: data.length, flags: this.flags };
-      const writeFlags = cached ? fuse.WRITE_IN.CACHE : 0;
+      const kills = session.credentials.uid !== 0 && session.has(fuse.INIT.HANDLE_KILLPRIV_V2);
+      const writeFlags = cached ? fuse.WRITE_IN.CACHE : kills ? fuse.WRITE_IN.KILL_SUIDGID : 0;
       const body = bodyOf(WriteIn, { ...fields, writeFlags });
       const reply = yield* session.call({ opcode: opcodes.WRITE, nodeid: this.node.nodeid, body, data });
       const written = WriteOut.size(reply, 0);
@@ -207,6 +217,7 @@ export class MountedFile implements OpenFile {
     this.#check(O_RDONLY);
     const { node } = this;
     yield* this.#mount.flush(node);
+    yield* this.#mount.dropSetIds(node, this);
     const body = bodyOf(FallocateIn, { fh: this.fh, offset, length, mode });
     yield* this.#mount.asked({ opcode: opcodes.FALLOCATE, nodeid: node.nodeid, body }, EOPNOTSUPP);
     node.pages?.invalidate();
@@ -233,8 +244,10 @@ export class MountedFile implements OpenFile {
     this.#check(O_WRONLY);
     if (!(target instanceof MountedFile) || target.#mount !== this.#mount) throw new Refusal(EINVAL);
     target.#check(O_RDONLY);
+    if ((target.flags & O_APPEND) !== 0) throw new Refusal(EBADF);
     yield* this.#mount.flush(this.node);
     yield* this.#mount.flush(target.node);
+    yield* this.#mount.dropSetIds(target.node, target);
     const body = bodyOf(CopyFileRangeIn, {
       fhIn: this.fh,
       offIn: fromOffset,

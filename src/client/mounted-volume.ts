@@ -1,20 +1,7 @@
 /** The Volume of a mounted share: what a guest's kernel does between a system call and its requests (fs/fuse/dir.c). */
-import {
-  E2BIG,
-  EACCES,
-  EEXIST,
-  EINVAL,
-  EISDIR,
-  ENOENT,
-  ENOTDIR,
-  EOPNOTSUPP,
-  EPERM,
-  ENOTEMPTY,
-  EBUSY,
-} from '../core/index.ts';
+import { EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, EPERM, ENOTEMPTY, EBUSY } from '../core/index.ts';
 import {
   flags as fuse,
-  GetxattrIn,
   Kstatfs,
   LinkIn,
   MkdirIn,
@@ -23,35 +10,48 @@ import {
   opcodes,
   Rename2In,
   RenameIn,
-  SetxattrIn,
 } from '../fuse/index.ts';
+import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from '../sys/index.ts';
 import { entryAt, S_IFLNK, S_IFMT } from './attributes.ts';
 import { bodyOf } from './body.ts';
 import type { Mount } from './mount.ts';
 import { MountedDirectory } from './mounted-directory.ts';
 import { Opener } from './opening.ts';
 import { Refusal } from './refusal.ts';
+import { R_OK, W_OK, X_OK } from './rights.ts';
 import type { Credentials } from './session.ts';
 import type { Task } from './task.ts';
 import type { Node } from './tree.ts';
 import type { Attributes, Changes, FileSystemNumbers, OpenFile, SharePath, Volume } from './volume.ts';
-import { bytesOf, nameBytes, permits, type Place, R_OK, Walker, W_OK, X_OK } from './walk.ts';
+import { bytesOf, nameBytes, type Place, Walker } from './walk.ts';
+import { Xattrs } from './xattrs.ts';
 
-const STICKY = 0o1000;
-const XATTR_BYTES = 65536;
+const S_IFBLK = 0o060000;
+const S_IFCHR = 0o020000;
 const PATH_BYTES = 4096;
+
+type BodyOfName = (name: Uint8Array) => Uint8Array;
+
+/** What is renamed, and what has the name now. */
+interface Renaming {
+  readonly node: Node;
+  readonly replaced: Node | undefined;
+  readonly flags: number;
+}
 
 export class MountedVolume implements Volume {
   readonly #mount: Mount;
   readonly #walker: Walker;
   readonly #opener: Opener;
+  readonly #xattrs: Xattrs;
   /** Ends the connection, after the last message. */
   readonly #end: () => void;
 
   constructor(mount: Mount, end: () => void) {
     this.#mount = mount;
     this.#end = end;
-    this.#walker = new Walker(mount.session, mount.tree, (node) => this.#target(node));
+    this.#walker = new Walker(mount, (node) => this.#target(node));
+    this.#xattrs = new Xattrs(mount);
     this.#opener = new Opener(mount, this.#walker);
   }
 
@@ -124,8 +124,7 @@ export class MountedVolume implements Volume {
   access(path: SharePath, mode: number): Task<void> {
     const mount = this.#mount;
     return this.#at('access', path, true, function* (node) {
-      yield* mount.refresh(node);
-      if (!permits(node.attributes, mode & 7, mount.session.credentials)) throw new Refusal(EACCES);
+      yield* mount.rights.require(node, mode & 7);
     });
   }
 
@@ -138,7 +137,7 @@ export class MountedVolume implements Volume {
     const opener = this.#opener;
     return this.#at('opendir', path, true, function* (node) {
       if (!node.isDirectory) throw new Refusal(ENOTDIR);
-      if (!permits(node.attributes, R_OK, mount.session.credentials)) throw new Refusal(EACCES);
+      yield* mount.rights.require(node, R_OK);
       return new MountedDirectory(mount, yield* opener.handle(node, 0));
     });
   }
@@ -153,6 +152,7 @@ export class MountedVolume implements Volume {
     const { session, mode } = this.#mount;
     const call = { opcode: opcodes.READLINK, nodeid: node.nodeid, room: PATH_BYTES - 1 };
     const reply = yield* session.call(call);
+    node.atimeStale = true;
     const target = new Uint8Array(reply.buffer);
     if (mode !== 'none' && session.has(fuse.INIT.CACHE_SYMLINKS)) node.target = target;
     return target;
@@ -177,52 +177,61 @@ export class MountedVolume implements Volume {
     }
   }
 
-  #checkWritable({ attributes }: Node): void {
-    if (!permits(attributes, W_OK | X_OK, this.#mount.session.credentials)) throw new Refusal(EACCES);
-  }
-
   mkdir(path: SharePath, mode: number): Task<void> {
     const fields = this.#mount.masked(mode & 0o1777);
-    const body = (name: Uint8Array): Uint8Array => bodyOf(MkdirIn, fields, name);
+    const body: BodyOfName = (name) => bodyOf(MkdirIn, fields, name);
     return this.#mount.named('mkdir', this.#make(path, opcodes.MKDIR, body), path);
   }
 
   mknod(path: SharePath, mode: number, rdev: number): Task<void> {
     const fields = { ...this.#mount.masked(mode), rdev };
-    const body = (name: Uint8Array): Uint8Array => bodyOf(MknodIn, fields, name);
-    return this.#mount.named('mknod', this.#make(path, opcodes.MKNOD, body), path);
+    const body: BodyOfName = (name) => bodyOf(MknodIn, fields, name);
+    const isDevice = (mode & S_IFMT) === S_IFBLK || (mode & S_IFMT) === S_IFCHR;
+    return this.#mount.named('mknod', this.#make(path, opcodes.MKNOD, body, isDevice), path);
   }
 
   symlink(target: SharePath, path: SharePath): Task<void> {
     const text = bytesOf(target);
-    const body = (name: Uint8Array): Uint8Array => bodyOf(null, {}, name, text);
+    const body: BodyOfName = (name) => bodyOf(null, {}, name, text);
     return this.#mount.named('symlink', this.#symlink(text, path, body), target, path);
   }
 
-  *#symlink(text: Uint8Array, path: SharePath, body: (name: Uint8Array) => Uint8Array): Task<void> {
+  *#symlink(text: Uint8Array, path: SharePath, body: BodyOfName): Task<void> {
     if (text.length === 0) throw new Refusal(ENOENT);
     yield* this.#make(path, opcodes.SYMLINK, body);
   }
 
   /** MKDIR, MKNOD, SYMLINK, LINK: what is asked for of a new name. */
-  *#make(path: SharePath, opcode: Opcode, body: (name: Uint8Array) => Uint8Array): Task<void> {
-    yield* this.#in(path, (place) => this.#makeIn(place, opcode, body));
+  *#make(path: SharePath, opcode: Opcode, body: BodyOfName, isDevice = false): Task<void> {
+    yield* this.#in(path, (place) => this.#makeIn(place, opcode, body, isDevice));
   }
 
-  *#makeIn(place: Place, opcode: Opcode, body: (name: Uint8Array) => Uint8Array): Task<void> {
+  *#makeIn(place: Place, opcode: Opcode, body: BodyOfName, isDevice: boolean): Task<void> {
     const { session, tree } = this.#mount;
     const { parent, name } = place;
     if (place.isSpecial) throw new Refusal(EEXIST);
     if (place.wantsDirectory && opcode !== opcodes.MKDIR) throw new Refusal(ENOENT);
     if (!parent.isDirectory) throw new Refusal(ENOTDIR);
-    // The kernel looks before it asks: what is there is EEXIST, whatever the caller may do.
     if (tree.find(parent, name)?.node !== undefined) throw new Refusal(EEXIST);
-    this.#checkWritable(parent);
+    yield* this.#requireCreation(place);
+    if (isDevice && session.credentials.uid !== 0) throw new Refusal(EPERM);
     const entry = entryAt(yield* session.call({ opcode, nodeid: parent.nodeid, body: body(nameBytes(name)) }), 0);
     this.#mount.expire(parent);
     const node = tree.take(entry);
     tree.link(parent, name, node, entry.entryValidMs);
     tree.release(node);
+  }
+
+  /** The kernel looks before it asks: what is there is EEXIST, whatever the caller may do. */
+  *#requireCreation(place: Place): Task<void> {
+    try {
+      yield* this.#mount.rights.require(place.parent, W_OK | X_OK);
+    } catch (error) {
+      const node = yield* this.#walker.existing(place);
+      if (node === undefined) throw error;
+      this.#mount.tree.release(node);
+      throw new Refusal(EEXIST);
+    }
   }
 
   unlink(path: SharePath): Task<void> {
@@ -244,25 +253,22 @@ export class MountedVolume implements Volume {
     if (place.isSpecial) throw new Refusal(removesDirectory ? specialRmdir(place) : EISDIR);
     const node = yield* this.#walker.child(parent, name);
     try {
-      this.#checkRemovable(parent, node);
+      yield* this.#mount.rights.requireRemoval(parent, node);
       if (removesDirectory && !node.isDirectory) throw new Refusal(ENOTDIR);
       if (!removesDirectory && node.isDirectory) throw new Refusal(EISDIR);
       if (!removesDirectory && place.wantsDirectory) throw new Refusal(ENOTDIR);
-      yield* session.call({ opcode, nodeid: parent.nodeid, body: bodyOf(null, {}, nameBytes(name)) });
+      try {
+        yield* session.call({ opcode, nodeid: parent.nodeid, body: bodyOf(null, {}, nameBytes(name)) });
+      } catch (error) {
+        if (isGone(error)) tree.unlink(parent, name);
+        throw error;
+      }
       this.#mount.expire(parent);
       this.#mount.expire(node);
       tree.unlink(parent, name);
     } finally {
       tree.release(node);
     }
-  }
-
-  /** may_delete of fs/namei.c. */
-  #checkRemovable(parent: Node, node: Node): void {
-    this.#checkWritable(parent);
-    const { uid } = this.#mount.session.credentials;
-    const { mode, uid: owner } = parent.attributes;
-    if ((mode & STICKY) !== 0 && uid !== 0 && uid !== owner && uid !== node.attributes.uid) throw new Refusal(EPERM);
   }
 
   rename(from: SharePath, to: SharePath, flags = 0): Task<void> {
@@ -275,28 +281,70 @@ export class MountedVolume implements Volume {
   }
 
   *#rename(source: Place, target: Place, flags: number): Task<void> {
-    const { session, tree } = this.#mount;
-    if (source.isSpecial || target.isSpecial) throw new Refusal(EBUSY);
+    const { tree } = this.#mount;
+    const excluded = RENAME_NOREPLACE | RENAME_WHITEOUT;
+    if ((flags & ~(excluded | RENAME_EXCHANGE)) !== 0) throw new Refusal(EINVAL);
+    if ((flags & RENAME_EXCHANGE) !== 0 && (flags & excluded) !== 0) throw new Refusal(EINVAL);
+    if (source.isSpecial) throw new Refusal(EBUSY);
+    if (target.isSpecial) throw new Refusal((flags & RENAME_NOREPLACE) === 0 ? EBUSY : EEXIST);
     const node = yield* this.#walker.child(source.parent, source.name);
     try {
-      this.#checkRemovable(source.parent, node);
-      this.#checkWritable(target.parent);
-      if ((source.wantsDirectory || target.wantsDirectory) && !node.isDirectory) throw new Refusal(ENOTDIR);
-      const names = [nameBytes(source.name), nameBytes(target.name)];
-      const newdir = target.parent.nodeid;
-      const { nodeid } = source.parent;
+      const replaced = yield* this.#walker.existing(target);
+      try {
+        yield* this.#renameNode(source, target, { node, replaced, flags });
+      } finally {
+        if (replaced !== undefined) tree.release(replaced);
+      }
+    } finally {
+      tree.release(node);
+    }
+  }
+
+  /** do_renameat2 and vfs_rename of fs/namei.c. */
+  *#renameNode(source: Place, target: Place, { node, replaced, flags }: Renaming): Task<void> {
+    const { session, tree } = this.#mount;
+    const exchanges = (flags & RENAME_EXCHANGE) !== 0;
+    if ((flags & RENAME_NOREPLACE) !== 0 && replaced !== undefined) throw new Refusal(EEXIST);
+    if (exchanges && replaced === undefined) throw new Refusal(ENOENT);
+    const mustBeDirectory = source.wantsDirectory || (target.wantsDirectory && !exchanges);
+    if (mustBeDirectory && !node.isDirectory) throw new Refusal(ENOTDIR);
+    if (exchanges && target.wantsDirectory && replaced?.isDirectory === false) throw new Refusal(ENOTDIR);
+    if (node === replaced) return;
+    yield* this.#requireRename(source, target, { node, replaced, flags });
+    const names = [nameBytes(source.name), nameBytes(target.name)];
+    const newdir = target.parent.nodeid;
+    const { nodeid } = source.parent;
+    try {
       if (flags === 0) {
         yield* session.call({ opcode: opcodes.RENAME, nodeid, body: bodyOf(RenameIn, { newdir }, ...names) });
       } else {
         const body = bodyOf(Rename2In, { newdir, flags }, ...names);
         yield* this.#mount.asked({ opcode: opcodes.RENAME2, nodeid, body }, EINVAL);
       }
-      tree.unlink(source.parent, source.name);
-      tree.unlink(target.parent, target.name);
-      for (const each of [source.parent, target.parent, node]) this.#mount.expire(each);
-    } finally {
-      tree.release(node);
+    } catch (error) {
+      // What was known of the names is wrong.
+      if (isGone(error)) for (const { parent, name } of [source, target]) tree.unlink(parent, name);
+      throw error;
     }
+    for (const { parent, name } of [source, target]) tree.unlink(parent, name);
+    for (const each of [source.parent, target.parent, node, replaced]) if (each !== undefined) this.#mount.expire(each);
+  }
+
+  *#requireRename(source: Place, target: Place, { node, replaced, flags }: Renaming): Task<void> {
+    const { rights } = this.#mount;
+    const exchanges = (flags & RENAME_EXCHANGE) !== 0;
+    yield* rights.requireRemoval(source.parent, node);
+    if (replaced === undefined) {
+      yield* rights.require(target.parent, W_OK | X_OK);
+    } else {
+      yield* rights.requireRemoval(target.parent, replaced);
+      if (!exchanges && node.isDirectory && !replaced.isDirectory) throw new Refusal(ENOTDIR);
+      if (!exchanges && !node.isDirectory && replaced.isDirectory) throw new Refusal(EISDIR);
+    }
+    if (source.parent === target.parent) return;
+    // What moves has another parent: `..` changes.
+    if (node.isDirectory) yield* rights.require(node, W_OK);
+    if (exchanges && replaced?.isDirectory === true) yield* rights.require(replaced, W_OK);
   }
 
   link(existing: SharePath, path: SharePath): Task<void> {
@@ -307,7 +355,7 @@ export class MountedVolume implements Volume {
     const node = yield* this.#walker.node(existing, false);
     try {
       if (node.isDirectory) throw new Refusal(EPERM);
-      const body = (name: Uint8Array): Uint8Array => bodyOf(LinkIn, { oldnodeid: node.nodeid }, name);
+      const body: BodyOfName = (name) => bodyOf(LinkIn, { oldnodeid: node.nodeid }, name);
       yield* this.#make(path, opcodes.LINK, body);
       this.#mount.expire(node);
     } finally {
@@ -324,48 +372,19 @@ export class MountedVolume implements Volume {
   }
 
   getXattr(path: SharePath, name: string, follow: boolean): Task<Uint8Array> {
-    const mount = this.#mount;
-    return this.#at('getxattr', path, follow, function* (node) {
-      const body = bodyOf(GetxattrIn, { size: XATTR_BYTES }, bytesOf(name));
-      const call = { opcode: opcodes.GETXATTR, nodeid: node.nodeid, body, room: XATTR_BYTES };
-      return new Uint8Array((yield* mount.asked(call, EOPNOTSUPP)).buffer);
-    });
+    return this.#at('getxattr', path, follow, (node) => this.#xattrs.get(node, name));
   }
 
   setXattr(path: SharePath, name: string, value: Uint8Array, flags: number, follow: boolean): Task<void> {
-    const mount = this.#mount;
-    return this.#at('setxattr', path, follow, function* (node) {
-      if (value.length > XATTR_BYTES) throw new Refusal(E2BIG);
-      const fixed = bodyOf(SetxattrIn, { size: value.length, flags });
-      const short = mount.session.has(fuse.INIT.SETXATTR_EXT)
-        ? fixed
-        : fixed.subarray(0, fuse.COMPAT_SETXATTR_IN_BYTES);
-      const body = Buffer.concat([short, bytesOf(name), new Uint8Array(1)]);
-      yield* mount.asked({ opcode: opcodes.SETXATTR, nodeid: node.nodeid, body, data: value }, EOPNOTSUPP);
-      mount.expire(node);
-    });
+    return this.#at('setxattr', path, follow, (node) => this.#xattrs.set(node, name, value, flags));
   }
 
   listXattrs(path: SharePath, follow: boolean): Task<string[]> {
-    const mount = this.#mount;
-    return this.#at('listxattr', path, follow, function* (node) {
-      const body = bodyOf(GetxattrIn, { size: XATTR_BYTES });
-      const call = { opcode: opcodes.LISTXATTR, nodeid: node.nodeid, body, room: XATTR_BYTES };
-      const reply = yield* mount.asked(call, EOPNOTSUPP);
-      return Buffer.from(reply.buffer)
-        .toString()
-        .split('\0')
-        .filter((name) => name !== '');
-    });
+    return this.#at('listxattr', path, follow, (node) => this.#xattrs.list(node));
   }
 
   removeXattr(path: SharePath, name: string, follow: boolean): Task<void> {
-    const mount = this.#mount;
-    return this.#at('removexattr', path, follow, function* (node) {
-      const body = bodyOf(null, {}, bytesOf(name));
-      yield* mount.asked({ opcode: opcodes.REMOVEXATTR, nodeid: node.nodeid, body }, EOPNOTSUPP);
-      mount.expire(node);
-    });
+    return this.#at('removexattr', path, follow, (node) => this.#xattrs.remove(node, name));
   }
 
   syncAll(): Task<void> {
@@ -394,8 +413,13 @@ export class MountedVolume implements Volume {
   }
 }
 
-function specialRmdir({ parent }: Place): number {
-  return parent.names === 0 ? EBUSY : ENOTEMPTY;
+function isGone(error: unknown): boolean {
+  return error instanceof Refusal && error.errno === ENOENT;
+}
+
+function specialRmdir({ name }: Place): number {
+  if (name === '.') return EINVAL;
+  return name === '..' ? ENOTEMPTY : EBUSY;
 }
 
 /** The call that makes such changes to a path. */

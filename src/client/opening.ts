@@ -1,11 +1,12 @@
 /** open(2): OPEN, OPENDIR and CREATE, and what the kernel does around them (fs/namei.c, fs/fuse/file.c and dir.c). */
-import { EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOSYS, ENOTDIR, ENXIO } from '../core/index.ts';
+import { EEXIST, EINVAL, EISDIR, ELOOP, ENOSYS, ENOTDIR, ENXIO, EPERM } from '../core/index.ts';
 import { CreateIn, CreateOut, flags as fuse, MknodIn, OpenIn, OpenOut, opcodes } from '../fuse/index.ts';
 import {
   O_ACCMODE,
   O_CREAT,
   O_DIRECTORY,
   O_EXCL,
+  O_NOATIME,
   O_NOCTTY,
   O_NOFOLLOW,
   O_RDONLY,
@@ -17,10 +18,11 @@ import { bodyOf } from './body.ts';
 import type { Mount } from './mount.ts';
 import { MountedFile } from './mounted-file.ts';
 import { Refusal } from './refusal.ts';
+import { owns, R_OK, W_OK, X_OK } from './rights.ts';
 import type { Task } from './task.ts';
 import type { Node } from './tree.ts';
 import type { SharePath } from './volume.ts';
-import { bytesOf, nameBytes, permits, type Place, R_OK, type Walker, W_OK, X_OK } from './walk.ts';
+import { bytesOf, nameBytes, type Place, type Walker } from './walk.ts';
 
 const SYMLINKS_MAX = 40;
 
@@ -77,7 +79,9 @@ export class Opener {
     if (type !== S_IFDIR && type !== S_IFREG) throw new Refusal(ENXIO);
     const reads = (flags & O_ACCMODE) !== O_WRONLY;
     const wanted = (reads ? R_OK : 0) | (writes || (flags & O_TRUNC) !== 0 ? W_OK : 0);
-    if (!permits(node.attributes, wanted, this.#mount.session.credentials)) throw new Refusal(EACCES);
+    yield* this.#mount.rights.require(node, wanted);
+    const { credentials } = this.#mount.session;
+    if ((flags & O_NOATIME) !== 0 && !owns(node.attributes, credentials)) throw new Refusal(EPERM);
     const handle = yield* this.handle(node, flags);
     return yield* this.#opened(handle, flags, (flags & O_TRUNC) !== 0, began);
   }
@@ -118,8 +122,7 @@ export class Opener {
     // Without agreement to truncate at once the kernel does it by SETATTR.
     const dropped = session.has(fuse.INIT.ATOMIC_O_TRUNC) ? 0 : O_TRUNC;
     const sent = flags & ~(O_CREAT | O_EXCL | O_NOCTTY | dropped);
-    const kills = (flags & O_TRUNC) !== 0 && session.has(fuse.INIT.HANDLE_KILLPRIV_V2) && session.credentials.uid !== 0;
-    const body = bodyOf(OpenIn, { flags: sent, openFlags: kills ? fuse.OPEN_IN.KILL_SUIDGID : 0 });
+    const body = bodyOf(OpenIn, { flags: sent, openFlags: this.#openFlags(flags) });
     node.uses += 1;
     try {
       const reply = yield* this.#mount.asked({ opcode, nodeid: node.nodeid, body }, ENOSYS);
@@ -134,6 +137,13 @@ export class Opener {
     }
   }
 
+  /** What truncates for another than root takes set-id bits from the file. */
+  #openFlags(flags: number): number {
+    const { session } = this.#mount;
+    if ((flags & O_TRUNC) === 0 || session.credentials.uid === 0) return 0;
+    return session.has(fuse.INIT.HANDLE_KILLPRIV_V2) ? fuse.OPEN_IN.KILL_SUIDGID : 0;
+  }
+
   /** open(2) with O_CREAT. `links`: symlinks that have led here. */
   *#create(path: SharePath, flags: number, mode: number, links: number): Task<MountedFile> {
     const began = performance.now();
@@ -141,20 +151,11 @@ export class Opener {
     const place = yield* this.#walker.place(path);
     try {
       if (place.isSpecial || place.wantsDirectory) throw new Refusal(EISDIR);
-      const node = yield* this.#existing(place);
+      const node = yield* this.#walker.existing(place);
       if (node === undefined) return yield* this.#makeFile(path, place, flags, mode, links);
       return yield* this.#createOver(path, node, { flags, mode, links, began });
     } finally {
       this.#mount.tree.release(place.parent);
-    }
-  }
-
-  *#existing({ parent, name }: Place): Task<Node | undefined> {
-    try {
-      return yield* this.#walker.child(parent, name);
-    } catch (error) {
-      if (error instanceof Refusal && error.errno === ENOENT) return undefined;
-      throw error;
     }
   }
 
@@ -174,11 +175,13 @@ export class Opener {
   }
 
   *#makeFile(path: SharePath, place: Place, flags: number, mode: number, links: number): Task<MountedFile> {
-    const { session, tree } = this.#mount;
+    const { tree } = this.#mount;
     const { parent, name } = place;
     if (!parent.isDirectory) throw new Refusal(ENOTDIR);
-    if (!permits(parent.attributes, W_OK | X_OK, session.credentials)) throw new Refusal(EACCES);
-    const fields = { flags: flags & ~O_NOCTTY, ...this.#mount.masked(S_IFREG | (mode & 0o7777)) };
+    yield* this.#mount.rights.require(parent, W_OK | X_OK);
+    const masked = this.#mount.masked(S_IFREG | (mode & 0o7777));
+    const openFlags = (flags & O_EXCL) === 0 ? this.#openFlags(flags) : 0;
+    const fields = { flags: flags & ~O_NOCTTY, openFlags, ...masked };
     const body = bodyOf(CreateIn, fields, nameBytes(name));
     try {
       const reply = yield* this.#mount.asked({ opcode: opcodes.CREATE, nodeid: parent.nodeid, body }, ENOSYS);

@@ -23,6 +23,12 @@ export class Node {
   attributesUntil = 0;
   /** When the daemon told them: milliseconds. */
   attributesFrom = 0;
+  /** Something has changed that is not asked for yet; the rights are as they were. */
+  stale = false;
+  /** It has been read. */
+  atimeStale = false;
+  /** Of an ACL, where it has been asked for: empty where there is none. */
+  acl: Uint8Array | undefined;
   /** Lookups that the daemon counts. */
   lookups = 0;
   /** Names that lead to it. */
@@ -149,6 +155,9 @@ export class Tree {
     node.attributes = attributes;
     node.attributesUntil = this.until(validMs);
     node.attributesFrom = performance.now();
+    node.stale = false;
+    node.atimeStale = false;
+    node.acl = undefined;
     // With write-back our size and times are the right ones until they are sent.
     if (node.pages?.isDirty === true || node.touched) {
       const { mtimeNs, ctimeNs } = before;

@@ -1,21 +1,18 @@
 /** From a path to an inode, as the guest's kernel goes (fs/namei.c): by names that it knows, and LOOKUP. */
-import { EACCES, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR } from '../core/index.ts';
+import { EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR } from '../core/index.ts';
 import { opcodes } from '../fuse/index.ts';
 import { type Entry, entryAt, S_IFLNK, S_IFMT } from './attributes.ts';
 import { bodyOf } from './body.ts';
+import type { Mount } from './mount.ts';
 import { Refusal } from './refusal.ts';
-import type { Credentials, Session } from './session.ts';
+import { X_OK } from './rights.ts';
 import type { Task } from './task.ts';
 import type { Node, Tree } from './tree.ts';
-import type { Attributes, SharePath } from './volume.ts';
+import type { SharePath } from './volume.ts';
 
 const NAME_MAX = 255;
 const PATH_MAX = 4096;
 const SYMLINKS_MAX = 40;
-
-export const X_OK = 1;
-export const W_OK = 2;
-export const R_OK = 4;
 
 const encoder = new TextEncoder();
 
@@ -26,7 +23,7 @@ export const nameBytes = (name: string): Uint8Array => Buffer.from(name, 'latin1
 export interface Place {
   /** In use, for the caller to give back. */
   readonly parent: Node;
-  /** Never empty, `.` or `..`, unless `isSpecial`. */
+  /** Never empty, `.` or `..`, unless `isSpecial`: then it is one of these, empty for the root. */
   readonly name: string;
   /** The path ends in a slash, or is one of `.`, `..` and `/`. */
   readonly wantsDirectory: boolean;
@@ -34,26 +31,15 @@ export interface Place {
   readonly isSpecial: boolean;
 }
 
-/** Generic permission (fs/namei.c, generic_permission): FUSE as virtio-fs mounts it has default_permissions. */
-export function permits({ mode, uid, gid }: Attributes, wanted: number, who: Credentials): boolean {
-  if (who.uid === 0) {
-    const isDirectory = (mode & S_IFMT) === 0o040000;
-    return (wanted & X_OK) === 0 || isDirectory || (mode & 0o111) !== 0;
-  }
-  const isGroup = who.gid === gid || who.groups.includes(gid);
-  const shift = who.uid === uid ? 6 : isGroup ? 3 : 0;
-  return ((mode >> shift) & wanted) === wanted;
-}
-
 export class Walker {
-  readonly #session: Session;
+  readonly #mount: Mount;
   readonly #tree: Tree;
   /** Reads a symlink. */
   readonly target: (node: Node) => Task<Uint8Array>;
 
-  constructor(session: Session, tree: Tree, target: (node: Node) => Task<Uint8Array>) {
-    this.#session = session;
-    this.#tree = tree;
+  constructor(mount: Mount, target: (node: Node) => Task<Uint8Array>) {
+    this.#mount = mount;
+    this.#tree = mount.tree;
     this.target = target;
   }
 
@@ -74,7 +60,8 @@ export class Walker {
     try {
       yield* this.#go(walk, false, true);
       const { last, wantsDirectory } = walk;
-      return { parent: walk.take(), name: last, wantsDirectory, isSpecial: last === '' };
+      const isSpecial = last === '';
+      return { parent: walk.take(), name: isSpecial ? lastOf(path) : last, wantsDirectory, isSpecial };
     } finally {
       walk.end();
     }
@@ -96,7 +83,7 @@ export class Walker {
     for (let name = walk.next(); name !== undefined; name = walk.next()) {
       const here = walk.here;
       if (!here.isDirectory) throw new Refusal(ENOTDIR);
-      if (!permits(here.attributes, X_OK, this.#session.credentials)) throw new Refusal(EACCES);
+      yield* this.#mount.rights.require(here, X_OK);
       if (name === '.') continue;
       if (name === '..') {
         walk.up();
@@ -143,10 +130,20 @@ export class Walker {
     return node;
   }
 
+  /** The same, undefined where there is none. */
+  *existing({ parent, name }: Place): Task<Node | undefined> {
+    try {
+      return yield* this.child(parent, name);
+    } catch (error) {
+      if (error instanceof Refusal && error.errno === ENOENT) return undefined;
+      throw error;
+    }
+  }
+
   *#lookUp(parent: Node, name: string): Task<Entry> {
     const body = bodyOf(null, {}, nameBytes(name));
     try {
-      return entryAt(yield* this.#session.call({ opcode: opcodes.LOOKUP, nodeid: parent.nodeid, body }), 0);
+      return entryAt(yield* this.#mount.session.call({ opcode: opcodes.LOOKUP, nodeid: parent.nodeid, body }), 0);
     } catch (error) {
       // The name is gone, or was never there: what was known of it is wrong.
       if (error instanceof Refusal) this.#tree.unlink(parent, name);
@@ -224,6 +221,11 @@ class Walk {
 
 function split(text: string): string[] {
   return text.split('/').filter((name) => name !== '');
+}
+
+/** The last name of a path; empty for the root. */
+function lastOf(path: SharePath): string {
+  return split(Buffer.from(bytesOf(path)).toString('latin1')).at(-1) ?? '';
 }
 
 function endsAsDirectory(text: string): boolean {
