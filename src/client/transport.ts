@@ -7,7 +7,7 @@ import { Socket } from 'node:net';
 import { availableParallelism } from 'node:os';
 
 import { assert, type Fd } from '../core/index.ts';
-import { drainEventfd, pipe, close as closeFd, signalEventfd, waitReadable } from '../sys/index.ts';
+import { drainPipe, pipe, close as closeFd, signalEventfd, waitReadable } from '../sys/index.ts';
 import { FrontEnd, VhostError } from '../vhost/index.ts';
 import { DriverQueue, type GuestBuffer } from '../virtio/index.ts';
 import { ConnectionError } from './refusal.ts';
@@ -60,6 +60,8 @@ const LOOK_MS = 100;
 /** A reply mostly comes within this time, sooner than a thread is put to sleep and woken. */
 const SPIN_US = availableParallelism() > 1 ? 50 : 0;
 const SPIN_LOOKS = 16;
+/** Replies after which the pipe is emptied in any case: a daemon that finds it full may come to grief. */
+const DRAIN_EVERY = 256;
 
 interface Sent {
   readonly latch: Latch;
@@ -91,6 +93,13 @@ export class Transport {
   readonly #socket: Socket;
   #timer: NodeJS.Timeout | undefined;
   #pending = 0;
+  /** Every reply that comes is told by an interrupt. Costly for the daemon, and for nothing while we look ourselves. */
+  #armed = true;
+  #minding = false;
+  /** The process stays for the replies. */
+  #watched = false;
+  /** Replies since the pipe was emptied. */
+  #answered = 0;
   #nextQueue = 0;
   #broken: Error | undefined;
   readonly #readable: GuestBuffer[] = [];
@@ -203,7 +212,7 @@ export class Transport {
     if (head < 0) return false;
     queue.sent[head] = sent;
     this.#pending += 1;
-    if (this.#pending === 1) this.#watch();
+    this.#mindLater();
     if (queue.driver.publish()) signalEventfd(queue.kickFd);
     return true;
   }
@@ -230,8 +239,10 @@ export class Transport {
   idle(): void {
     this.#check();
     assert(this.#pending > 0, 'nobody waits for the daemon');
+    this.#disarm();
+    if (this.#answered >= DRAIN_EVERY) this.#drain();
     if (this.#collectSpinning()) return;
-    if (waitReadable(this.#interruptFd, LOOK_MS)) drainEventfd(this.#interruptFd);
+    if (!this.#arm() && waitReadable(this.#interruptFd, LOOK_MS)) this.#drain();
     if (!this.#collect()) this.#look();
   }
 
@@ -243,8 +254,43 @@ export class Transport {
     return false;
   }
 
+  #drain(): void {
+    this.#answered = 0;
+    drainPipe(this.#interruptFd);
+  }
+
+  /** Asks for an interrupt with the next reply, in all queues. True when some came meanwhile: then collect. */
+  #arm(): boolean {
+    this.#armed = true;
+    let came = false;
+    for (const { driver } of this.#queues) if (driver.enableInterrupts()) came = true;
+    return came;
+  }
+
+  #disarm(): void {
+    if (this.#armed) for (const { driver } of this.#queues) driver.disableInterrupts();
+    this.#armed = false;
+    this.#mindLater();
+  }
+
+  /**
+   * A caller who comes back to the event loop while requests are under way is to hear of them there. One who blocks
+   * until all is done never comes to this, and pays nothing for it.
+   */
+  #mindLater(): void {
+    if (this.#minding || (this.#armed && this.#watched)) return;
+    this.#minding = true;
+    queueMicrotask(() => {
+      this.#minding = false;
+      if (this.#broken !== undefined || this.#pending === 0) return;
+      this.#watch();
+      if (!this.#armed && this.#arm()) this.#heard();
+    });
+  }
+
   #heard(): boolean {
-    this.#collect();
+    do this.#collect();
+    while (this.#broken === undefined && this.#arm());
     return true;
   }
 
@@ -256,15 +302,14 @@ export class Transport {
       // Who was waiting may have closed the share.
       while (this.#broken === undefined) {
         const head = driver.collect();
-        if (head >= 0) {
-          any = true;
-          this.#settle(queue, head, driver.collectedBytes);
-        } else if (head < -1) {
+        if (head < -1) {
           this.fail(new ConnectionError('EPROTO', 'the daemon gave back a request that it was not given'));
           return true;
-        } else if (!driver.enableInterrupts()) {
-          break;
         }
+        if (head < 0) break;
+        any = true;
+        this.#armed = false;
+        this.#settle(queue, head, driver.collectedBytes);
       }
     }
     if (any) this.#satisfy();
@@ -276,6 +321,7 @@ export class Transport {
     sent[head] = undefined;
     if (request === undefined) return;
     this.#pending -= 1;
+    this.#answered += 1;
     if (this.#pending === 0) this.#unwatch();
     request.bytes = bytes;
     request.latch.settle();
@@ -283,12 +329,16 @@ export class Transport {
 
   /** Requests are under way: the process stays for their replies, and looks after the daemon. */
   #watch(): void {
+    if (this.#watched) return;
+    this.#watched = true;
     this.#socket.ref();
     this.#timer ??= setInterval(() => this.#look(), LOOK_MS);
     this.#timer.ref();
   }
 
   #unwatch(): void {
+    if (!this.#watched) return;
+    this.#watched = false;
     this.#socket.unref();
     this.#timer?.unref();
   }

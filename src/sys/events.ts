@@ -29,6 +29,8 @@ const arena = new Arena(4096);
 const eventsAt = arena.reserve(MAX_EVENTS * EVENT_BYTES);
 const counterAt = arena.reserve(8);
 const oneAt = arena.reserve(8);
+const DRAIN_BYTES = 2048;
+const drainAt = arena.reserve(DRAIN_BYTES);
 arena.u32[oneAt >> 2] = 1;
 
 /** eventfd(2), non-blocking. Throws SysError. */
@@ -46,6 +48,11 @@ export const drainEventfd = (fd: number): number => read(fd, arena.address + cou
 export function pipe(): [Fd, Fd] {
   SysError.check(check(libcPipe(U(arena.address + counterAt), I(O_CLOEXEC | O_NONBLOCK))), 'pipe2', '');
   return [arena.view.getInt32(counterAt, true) as Fd, arena.view.getInt32(counterAt + 4, true) as Fd];
+}
+
+/** Takes what lies in a pipe whose end to read from does not block. */
+export function drainPipe(fd: number): void {
+  while (read(fd, arena.address + drainAt, DRAIN_BYTES) === DRAIN_BYTES);
 }
 
 /** Waits at most `timeoutMs` until `fd` is readable; false when the time is over. */
