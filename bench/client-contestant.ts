@@ -92,7 +92,7 @@ export class Contestant {
     const client = process.cpuUsage(clientBefore);
     const daemonNs = cpuNs(this.#daemon.pid) - daemonBefore;
     const operations = latencies.length;
-    const sorted = Float64Array.from(latencies).sort();
+    const sorted = Float64Array.from(latencies).toSorted();
     return {
       operations,
       perSecond: operations / seconds,
