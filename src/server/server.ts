@@ -1,26 +1,13 @@
 /** The daemon: one export, a session for each socket. The main thread starts threads and hears of their end. */
-import { type Stats, statSync, unlinkSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 
 import { DaxWindow, GuardedFiles, type LensMount, mountLens, openGuard, RANGE_BYTES } from '../coherence/index.ts';
-import { UserError } from '../core/index.ts';
 import type { FileSystemModule } from '../fs/file-system.ts';
 import { flags, type InitOffer } from '../fuse/index.ts';
-import {
-  close,
-  eventfd,
-  exitNow,
-  isSocketInUse,
-  listenUnix,
-  shutdown,
-  SOCKET_PATH_MAX,
-  signalEventfd,
-  SysError,
-  umask,
-} from '../sys/index.ts';
+import { close, eventfd, exitNow, shutdown, signalEventfd } from '../sys/index.ts';
 import { configSpace } from './config-space.ts';
 import { COUNTERS_BYTES, type OpcodeStatistics, statistics } from './counters.ts';
+import { type Listening, listen, removeSocket, unlisten } from './listening.ts';
 import { createLog, type Log, type LogLevel, writeLine } from './log.ts';
 import { createPool, POOL_THREADS_MAX } from './pool.ts';
 import { SESSION_WORDS } from './session-state.ts';
@@ -65,13 +52,6 @@ export interface ServeOptions {
 const THREAD_POOL_SIZE = 2;
 /** Threads get so long to end by themselves. */
 const THREADS_END_MS = 700;
-const UMASK_PRIVATE = 0o077;
-
-interface Listening {
-  readonly path: string;
-  readonly fd: number;
-  readonly inode: number;
-}
 
 export class Server {
   /** Settles when every session has ended; rejects when a thread failed. */
@@ -312,56 +292,4 @@ export class Server {
 /** What Node would print after the `exit` event, which `#exit` lets nothing come after. */
 function reportUncaught(error: Error): void {
   if (process.listenerCount('uncaughtException') === 0) writeLine(`Uncaught ${error.stack ?? String(error)}`);
-}
-
-/** Binds a socket that only its owner may connect to. Throws UserError. */
-function listen(path: string): Listening {
-  if (Buffer.byteLength(path) >= SOCKET_PATH_MAX) {
-    throw new UserError(
-      `the socket path ${path} has ${Buffer.byteLength(path)} bytes; Linux allows ${SOCKET_PATH_MAX - 1}. ` +
-        'Choose a shorter one.',
-    );
-  }
-  removeStale(path);
-  const before = umask(UMASK_PRIVATE);
-  try {
-    const fd = listenUnix(path);
-    return { path, fd, inode: statSync(path).ino };
-  } catch (error) {
-    if (!(error instanceof SysError)) throw error;
-    const why = error.code === 'ENOENT' ? `there is no directory ${dirname(path)}` : error.code;
-    throw new UserError(`cannot make the socket ${path}: ${why}.`, { cause: error });
-  } finally {
-    umask(before);
-  }
-}
-
-/** A socket that a daemon left behind when it was killed goes; anything else at that path is not ours to take. */
-function removeStale(path: string): void {
-  let found: Stats | undefined;
-  try {
-    found = statSync(path, { throwIfNoEntry: false });
-  } catch (error) {
-    throw new UserError(`cannot make the socket '${path}': ${(error as Error).message}.`, { cause: error });
-  }
-  if (found === undefined) return;
-  if (!found.isSocket()) {
-    throw new UserError(`${path} exists and is no socket. Choose another --socket-path, or remove it.`);
-  }
-  if (isSocketInUse(path)) {
-    throw new UserError(
-      `the socket ${path} is in use by another process. Choose another --socket-path, or end that one.`,
-    );
-  }
-  unlinkSync(path);
-}
-
-function unlisten(socket: Listening): void {
-  removeSocket(socket);
-  close(socket.fd);
-}
-
-/** Removes the socket if it is still the one that was made here. */
-function removeSocket(socket: Listening): void {
-  if (statSync(socket.path, { throwIfNoEntry: false })?.ino === socket.inode) unlinkSync(socket.path);
 }
