@@ -1,4 +1,7 @@
 /** The FUSE protocol, 7.46, as virtio-fs carries it: structs, opcodes, flags, INIT, directory entries, names. Pure. */
+export { type Caught, describe, type DescribedReply, type DescribeOptions, type Description } from './describe.ts';
+export type { Fields, Value } from './describe-fields.ts';
+export { describeLine } from './describe-line.ts';
 export { direntBytes, direntplusBytes, direntType, encodeDirent, encodeDirentplus } from './dirent.ts';
 export { type Extensions, layExtensions, MAX_GROUPS, secctxBytes } from './extensions.ts';
 export * as flags from './flags.ts';
@@ -15,4 +18,5 @@ export {
   opcodeName,
   type ReplyKind,
 } from './opcodes.ts';
+export { printable } from './printable.ts';
 export * from './structs.ts';
