@@ -49,6 +49,11 @@ export function mapShared(fd: number, length: number, offset: number): number {
   return mmap(length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, offset);
 }
 
+/** Maps a shared file or memfd for reading alone: a write to it would end the process. */
+export function mapSharedReadOnly(fd: number, length: number, offset: number): number {
+  return mmap(length, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, offset);
+}
+
 /** Addresses for `mapAt`. There is nothing there until then: SIGBUS or SIGSEGV in JavaScript, EFAULT in the kernel. */
 export function reserveAddresses(length: number): number {
   return mmap(length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -1,6 +1,6 @@
 /** Guest memory as the front-end passes it: files to map. */
 import { type Fd, PAGE_BYTES } from '../core/index.ts';
-import { close, fileSize, mapShared, munmap, SysError } from '../sys/index.ts';
+import { close, fileSize, mapShared, mapSharedReadOnly, munmap, SysError } from '../sys/index.ts';
 import { VhostError } from './error.ts';
 
 /** A region of guest memory, mapped into this process. */
@@ -23,8 +23,11 @@ export interface RegionRequest {
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
-/** Maps a region and closes its descriptor. Throws VhostError('MEMORY') on what cannot be, with nothing mapped. */
-export function mapRegion(request: RegionRequest, fd: Fd): MappedRegion {
+/**
+ * Maps a region and closes its descriptor. Throws VhostError('MEMORY') on what cannot be, with nothing mapped.
+ * `readOnly`: for who only looks on.
+ */
+export function mapRegion(request: RegionRequest, fd: Fd, readOnly = false): MappedRegion {
   try {
     const { guestAddress, sizeBytes, userAddress, mmapOffset } = request;
     const what = `memory region at guest address ${hex(guestAddress)}, ${sizeBytes} bytes`;
@@ -46,7 +49,8 @@ export function mapRegion(request: RegionRequest, fd: Fd): MappedRegion {
     if (size < mmapOffset + sizeBytes) {
       throw new VhostError('MEMORY', `${what}: its file has ${size} bytes, fewer than ${mmapOffset} + ${sizeBytes}`);
     }
-    return { guestAddress, sizeBytes, userAddress, hostAddress: mapShared(fd, sizeBytes, mmapOffset) };
+    const hostAddress = (readOnly ? mapSharedReadOnly : mapShared)(fd, sizeBytes, mmapOffset);
+    return { guestAddress, sizeBytes, userAddress, hostAddress };
   } catch (error) {
     if (error instanceof SysError) throw new VhostError('MEMORY', `a memory region cannot be mapped: ${error.message}`);
     throw error;
