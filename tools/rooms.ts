@@ -49,6 +49,9 @@ const PRODUCT: Readonly<Record<string, Room>> = {
     imports: [
       'src/core',
       'src/sys',
+      'src/fuse',
+      'src/virtio',
+      'src/vhost',
       'src/fs',
       'src/fs/passthrough',
       'src/coherence',

@@ -14,6 +14,7 @@ type Register = (program: Command) => void;
 /** Each command is loaded when it is wanted: the daemon starts twice as fast without the lab's code. */
 const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   serve: async () => (await import('./serve.ts')).registerServe,
+  trace: async () => (await import('./trace/command.ts')).registerTrace,
   vm: async () => (await import('./vm.ts')).registerVm,
   doctor: async () => (await import('./doctor.ts')).registerDoctor,
   conformance: async () => (await import('./conformance.ts')).registerConformance,
