@@ -214,6 +214,22 @@ test('where no range is free, one is taken from another file', (t) => {
   assert.deepEqual(daemon.read(2n, 4), Uint8Array.of(2));
 });
 
+test('of two who each take a range from others for the same block, the second gives it back', (t) => {
+  const daemon = daemonOf(t, 3);
+  daemon.holds = true;
+  for (const block of [0, 1, 2]) {
+    const reading = daemon.reading(1n, block);
+    daemon.answer(daemon.pending.length - 1);
+    assert.equal(reading.result, 1);
+  }
+  const both = [daemon.reading(2n, 5), daemon.reading(2n, 5)];
+  assert.deepEqual(daemon.news().slice(-3), ['read 1:2 at 2', 'remove 1 from 1', 'remove 1 from 2']);
+  while (daemon.answer());
+  assert.deepEqual(daemon.news(), ['read 2:5 at 1']);
+  for (const each of both) assert.equal(each.result, 1);
+  assert.equal(daemon.ranges.free, 2);
+});
+
 test('a task waits while all ranges are in use, and a range that is in use stays', (t) => {
   const daemon = daemonOf(t, 2);
   daemon.holds = true;
@@ -453,6 +469,6 @@ test('files five times the window are what was written, whatever is done side by
         model.daemon.end();
       }
     }),
-    { numRuns: 25 },
+    { numRuns: 12 },
   );
 });

@@ -288,12 +288,11 @@ export class DaxRanges {
   }
 
   /**
-   * Nobody copies from now on: whoever still waits for a range hears an error. Returns when nothing is asked of the
-   * daemon any more. What it shows it shows until DESTROY, as for a guest that unmounts.
+   * Nobody copies from now on: whoever still waits for a range hears an error when what was asked of the daemon is
+   * answered, and then this returns. What it shows it shows until DESTROY, as for a guest that unmounts.
    */
   *close(): Task<void> {
     this.#closed = true;
-    this.#wake();
     for (const file of this.#files.values()) {
       for (const { changing } of [...file.blocks.values(), ...file.leaving]) if (changing !== undefined) yield changing;
     }
