@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 
 import { PAGE_BYTES } from '../core/index.ts';
-import { close, memfd, readMemory, sendMessage, socketPair } from '../sys/index.ts';
+import { close, isReceived, memfd, readMemory, sendMessage, socketPair } from '../sys/index.ts';
 import { BackendRequest, BackendRequests, Channel, HEADER_NEED_REPLY, Mmap } from '../vhost/index.ts';
 import { WindowThread } from './window-thread.ts';
 
@@ -74,6 +74,8 @@ test('it is closed in the middle of a message, and a second time', async (t) => 
   const pair = new Pair(t);
   pair.map(0);
   assert.equal(sendMessage(pair.daemon.fd, Uint8Array.of(MAP)), 0);
+  // It waits for the rest.
+  while (!isReceived(pair.daemon.fd));
   pair.window.close();
   pair.window.close();
   await pair.window.awaitEnd();
