@@ -181,6 +181,41 @@ test('a short READ says nothing about a file that grew while it was under way', 
   assert.equal(running.result, 200);
 });
 
+test('a short READ says nothing while somebody writes, either', () => {
+  const { host, file, backing } = opened(pattern(100));
+  file.truncate(200);
+  const running = start(file.read(backing, new Uint8Array(200), 0));
+  const writing = start(file.write(backing, pattern(50), 150));
+  host.answer(0);
+  assert.deepEqual([running.result, file.sizeBytes, writing.settled], [200, 200, false]);
+});
+
+test('what is behind the end that the guest knows of is not seen when the file grows', () => {
+  const share = opened(pattern(200), { writeback: true });
+  share.file.truncate(100);
+  read(share, 0, 100);
+  write(share, pattern(1), 300);
+  assert.deepEqual(read(share, 90, 300), joined(pattern(200).subarray(90, 100), new Uint8Array(200), pattern(1)));
+});
+
+test('a READ that is under way brings nothing back that was cut off meanwhile', () => {
+  const { host, file, backing } = opened(pattern(2 * PAGE), { writeback: true });
+  const into = new Uint8Array(PAGE);
+  const reading = start(file.read(backing, into, 0));
+  host.serve();
+  host.resize(100);
+  file.truncate(100);
+  host.run(
+    file.resize(
+      3 * PAGE,
+      host.ask('write', 0, 0, () => host.resize(3 * PAGE)),
+    ),
+  );
+  host.answerAll();
+  assert.equal(reading.result, PAGE);
+  assert.deepEqual(into, host.content.subarray(0, PAGE));
+});
+
 test('what changed on the host is seen after an invalidation, even where a READ was under way', () => {
   const share = opened(pattern(4 * PAGE));
   read(share, 0, 4 * PAGE);
@@ -235,6 +270,18 @@ test('written through, a READ that came before the WRITE brings back nothing old
   host.answerAll();
   assert.equal(reading.result, PAGE);
   assert.deepEqual(into, host.content);
+});
+
+test('written through, nothing is kept that was invalidated while it was written', () => {
+  const share = opened(pattern(2 * PAGE));
+  read(share, 0, PAGE);
+  const writing = start(share.file.write(share.backing, pattern(2 * PAGE, 3), 0));
+  share.host.serve();
+  share.host.content = pattern(2 * PAGE, 4);
+  share.file.invalidate();
+  share.host.answer();
+  assert.equal(writing.result, 0);
+  assert.deepEqual(read(share, 0, 2 * PAGE), pattern(2 * PAGE, 4));
 });
 
 test('written through, an error comes to who wrote, and what was in the cache is read again', () => {

@@ -11,8 +11,6 @@ const MAX_WRITES = 8;
 class Load extends Latch {
   readonly pages: Page[];
   failure: Failure | undefined;
-  /** Somebody started it and went on. */
-  beside = false;
 
   constructor(pages: Page[]) {
     super();
@@ -260,10 +258,7 @@ export class CachedFile implements PageHolder {
       page.load = load;
       load.pages.push(page);
     }
-    for (const each of loads) {
-      start(this.#fetch(backing, each));
-      each.beside = true;
-    }
+    for (const each of loads) start(this.#fetch(backing, each));
     return loads.at(0);
   }
 
@@ -291,8 +286,6 @@ export class CachedFile implements PageHolder {
       }
     }
     load.settle();
-    if (!load.beside) return;
-    this.#pool.trim();
     this.#pool.ease();
   }
 

@@ -129,6 +129,35 @@ test('a page that is written while it is sent is sent again, after that', () => 
   assert.deepEqual(share.host.content, read(share, 0, PAGE));
 });
 
+test('a page that is being sent, and was written again, does not go with those before it', () => {
+  const share = opened(new Uint8Array(0));
+  write(share, pattern(PAGE), PAGE);
+  const first = start(share.file.flush());
+  write(share, pattern(2 * PAGE, 1), 0);
+  const second = start(share.file.flush());
+  assert.deepEqual(share.host.pieces('write'), [
+    [PAGE, PAGE],
+    [0, PAGE],
+  ]);
+  share.host.answer(1);
+  share.host.answerAll();
+  assert.deepEqual([first.settled, second.settled], [true, true]);
+  assert.deepEqual(share.host.content, pattern(2 * PAGE, 1));
+});
+
+test('a page that was written again after an invalidation is as good as any', () => {
+  const share = opened(new Uint8Array(0));
+  write(share, pattern(PAGE), 0);
+  const first = start(share.file.flush());
+  share.file.invalidate();
+  write(share, pattern(PAGE, 1), 0);
+  share.host.answer();
+  assert.equal(first.settled, true);
+  share.host.run(share.file.flush());
+  assert.deepEqual(read(share, 0, PAGE), pattern(PAGE, 1));
+  assert.equal(share.host.count('read'), 0);
+});
+
 test('what one open file wrote goes back by that one', () => {
   const share = opened(new Uint8Array(0));
   const by: string[] = [];
@@ -272,6 +301,28 @@ test('a writer who waits for room goes on when a page was read, or when what is 
     assert.deepEqual([waiter.settled, resize.settled], [true, first === 'cut']);
     assert.equal(share.cache.bytes, 4 * PAGE);
   }
+});
+
+test('a writer who waits for room takes the page that somebody has read meanwhile', () => {
+  const share = opened(pattern(4 * PAGE), { limitBytes: 4 * PAGE });
+  const held = { ...share, file: share.cache.file(0) };
+  write(held, pattern(1), 0);
+  const resize = start(
+    held.file.resize(
+      0,
+      share.host.ask('write', 0, 0, () => undefined),
+    ),
+  );
+  for (const page of [0, 1, 2]) start(share.file.read(share.backing, new Uint8Array(PAGE), page * PAGE));
+  const waiter = start(share.file.write(share.backing, pattern(PAGE, 1), 3 * PAGE));
+  const reader = start(share.file.read(share.backing, new Uint8Array(PAGE), 3 * PAGE));
+  assert.deepEqual([waiter.settled, reader.settled], [false, false]);
+  share.host.answerAll();
+  assert.deepEqual([waiter.settled, reader.settled, resize.settled], [true, true, true]);
+  share.host.run(share.cache.flushAll());
+  assert.deepEqual(share.host.content.subarray(3 * PAGE), pattern(PAGE, 1));
+  share.file.truncate(0);
+  assert.equal(share.cache.bytes, 0);
 });
 
 test('with a daemon that answers at once nobody waits, however small the cache is', () => {
