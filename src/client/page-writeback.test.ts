@@ -62,6 +62,17 @@ test('what was written in any order is sent in order, in pieces of the largest s
   assert.deepEqual(share.host.content.subarray(8 * PAGE), joined(pattern(PAGE, 8), pattern(10, 9)));
 });
 
+test('eight WRITEs of a file are under way side by side, and no more', () => {
+  const share = opened(new Uint8Array(0));
+  for (let page = 0; page < 40; page += 2) write(share, pattern(PAGE, page), page * PAGE);
+  const flush = start(share.file.flush());
+  while (share.host.waiting.length > 0) {
+    assert.equal(share.host.waiting.length, Math.min(8, 20 - (share.host.requests.length - share.host.waiting.length)));
+    share.host.answer();
+  }
+  assert.equal(flush.settled, true);
+});
+
 test('only a page that is written in part, and has more in the file, is read first', () => {
   const content = pattern(2 * PAGE + 100);
   const share = opened(content);
@@ -263,6 +274,9 @@ test('an invalidation leaves what is dirty, and drops what was being sent when t
   assert.deepEqual(read(share, 0, PAGE), pattern(PAGE, 1));
   assert.equal(share.host.count('read'), 0);
   const flush = start(share.file.flush());
+  // The daemon has not seen it yet: nobody may read what was before.
+  share.file.invalidate();
+  assert.deepEqual(read(share, 0, PAGE), pattern(PAGE, 1));
   share.host.serve();
   share.host.content = pattern(2 * PAGE, 8);
   share.file.invalidate();
