@@ -39,7 +39,7 @@ export async function removeAll(run: Run, path: string, operand: string, verbose
 
 async function remove(run: Run, paths: readonly string[], options: RmOptions): Promise<void> {
   await run.each(paths, async (path, operand) => {
-    if (baseName(path) === '') throw new UserError('a root, . and .. are not removed');
+    if (baseName(operand) === '') throw new UserError('a root, . and .. are not removed');
     try {
       const directory = kindOf(await run.lstat(path)) === 'directory';
       if (directory && !options.recursive) throw new UserError('is a directory (EISDIR); -r removes it');

@@ -9,7 +9,7 @@ import { removeAll } from './change.ts';
 import type { FileStats, ShareFiles } from './face.ts';
 import { copyFile, KEPT_MODE, secondsOf, type Side } from './file-copy.ts';
 import { kindOf } from './format.ts';
-import { bytesOf, pathOf, textOf } from './names.ts';
+import { bytesOf, pathOf, shown, textOf } from './names.ts';
 import { partOf, removeIfAny } from './part.ts';
 import { Progress } from './progress.ts';
 import { hasCode, lstatIfAny, pathsCommand, Run, type ShareCommand } from './run.ts';
@@ -38,8 +38,7 @@ function addTransferOptions(command: Command): Command {
 
 /** The last path, and those before it. */
 function split(paths: readonly string[]): { readonly sources: readonly string[]; readonly target: string } {
-  if (paths.length < 2)
-    throw new UserError(`where to? Two paths are needed, and ${paths[0] ?? 'none'} is the only one`);
+  if (paths.length < 2) throw new UserError(`where to? Two paths are needed, and ${shown(paths[0])} is the only one`);
   return { sources: paths.slice(0, -1), target: paths.at(-1) as string };
 }
 
@@ -136,7 +135,7 @@ async function copyWithin(share: ShareFiles, from: Side, to: Side, stats: FileSt
       await share.realpath(pathOf(to.path), { encoding: 'buffer' }),
     )
   ) {
-    throw new UserError(`${to.path} is the same file`);
+    throw new UserError(`${shown(to.path)} is the same file`);
   }
   const part = partOf(to.path);
   await removeIfAny(share, part);
@@ -171,7 +170,7 @@ async function refuseInside(share: ShareFiles, source: string, target: string): 
   const inside = await real(target.replace(/\/*[^/]+\/*$/, '') || '/');
   const outer = await real(source);
   if (`${inside}/`.startsWith(outer.endsWith('/') ? outer : `${outer}/`)) {
-    throw new UserError(`a directory is not copied into itself: ${target}`);
+    throw new UserError(`a directory is not copied into itself: ${shown(target)}`);
   }
 }
 

@@ -21,7 +21,7 @@ export type FileStats = Pick<
   | 'birthtimeNs'
 >;
 
-export type FileSystemStats = Pick<BigIntStatsFs, 'bsize' | 'blocks' | 'bfree' | 'bavail' | 'files' | 'ffree'>;
+export type FileSystemStats = Pick<BigIntStatsFs, 'frsize' | 'blocks' | 'bfree' | 'bavail' | 'files' | 'ffree'>;
 
 export type FileEntry = Pick<Dirent<Buffer>, 'name' | 'isDirectory' | 'isFile' | 'isSymbolicLink'>;
 
@@ -74,5 +74,5 @@ export interface ShareOptions {
   readonly timeoutMs?: number;
 }
 
-/** Connects to a daemon. Rejects with an error whose message says what is wrong with the socket or the daemon. */
+/** Connects to a daemon. Rejects with a UserError, or one that has `code` and `errno`. */
 export type Open = (socketPath: string, options: ShareOptions) => Promise<OpenShare>;

@@ -31,7 +31,7 @@ const CHUNK_BYTES = 2 ** 20;
 const HOLE_BYTES = 2 ** 16;
 const ZEROS = Buffer.alloc(HOLE_BYTES);
 /** After so much, what was written is made safe, and that is noted. */
-const RECORD_BYTES = 64 * 2 ** 20;
+const RECORD_BYTES = 256 * 2 ** 20;
 /** Times are set as seconds in a double, and cut to microseconds on their way (libuv). */
 const TIME_STEP_NS = 2000n;
 /** What is kept of a mode: a file of another owner must not lend out the rights of its new one. */

@@ -154,7 +154,7 @@ test('tree draws what is below, as deep as is asked', async (t) => {
 
 test('df shows how full the file system is, in blocks and in files', async (t) => {
   const { root, run } = place(t);
-  const numbers = { bsize: 4096n, blocks: 1000n, bfree: 600n, bavail: 500n, files: 50n, ffree: 10n };
+  const numbers = { frsize: 4096n, blocks: 1000n, bfree: 600n, bavail: 500n, files: 50n, ffree: 10n };
   const share = { ...folderShare(root), statfs: () => Promise.resolve(numbers) };
   const rows = async (...words: string[]): Promise<string[][]> => {
     const { out } = await run(['df', ...words], { share });

@@ -164,7 +164,7 @@ function percent(used: bigint, available: bigint): string {
 }
 
 function dfRow(run: Run, path: string, numbers: FileSystemStats, options: DfOptions): string[] {
-  const { blocks, bfree, bavail, bsize, files, ffree } = numbers;
+  const { blocks, bfree, bavail, frsize, files, ffree } = numbers;
   const end = (used: bigint, available: bigint): string[] => [percent(used, available), run.label(path)];
   const label = run.label(run.context.label);
   if (options.inodes) {
@@ -172,7 +172,7 @@ function dfRow(run: Run, path: string, numbers: FileSystemStats, options: DfOpti
     return [label, text(files), text(files - ffree), text(ffree), ...end(files - ffree, ffree)];
   }
   const text = (count: bigint): string =>
-    options.humanReadable ? humanSize(count * bsize) : String((count * bsize) / 1024n);
+    options.humanReadable ? humanSize(count * frsize) : String((count * frsize) / 1024n);
   return [label, text(blocks), text(blocks - bfree), text(bavail), ...end(blocks - bfree, bavail)];
 }
 

@@ -46,6 +46,7 @@ test('progress is on a terminal alone, and not with --quiet', async (t) => {
   const { root, local, run } = place(t);
   writeFileSync(join(root, 'f'), 'text');
   assert.equal((await run(['get', 'f', join(local, 'a')])).err, '');
-  assert.match((await run(['get', 'f', join(local, 'b')], { terminal: true })).err, /1 file, 4 sent in [\d.]+ s /);
+  const { err } = await run(['get', 'f', join(local, 'b')], { terminal: true });
+  assert.match(err, /\[ {24}\] {2}0% 0 of 4, [^]*\n?1 file, 4 sent in [\d.]+ s /);
   assert.equal((await run(['get', '-q', 'f', join(local, 'c')], { terminal: true })).err, '');
 });

@@ -100,13 +100,26 @@ test('-h is the one of ls and df; wrong values are refused with what is right', 
   }
 });
 
-test('Ctrl-C ends a command with 130, and closes the share', async (t) => {
+test('Ctrl-C ends a command with 130, SIGTERM with 143, and the share is closed', async (t) => {
   const { root } = place(t);
-  const child = start(t, root, ['cat', '--socket', '/s', '/endless']);
-  child.stdout?.once('data', () => child.kill('SIGINT'));
-  const { code, err } = await finished(child);
-  assert.equal(code, 130);
-  assert.match(err, /\nclosed\n$/);
+  for (const [signal, ends] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
+    const child = start(t, root, ['cat', '--socket', '/s', '/endless']);
+    child.stdout?.once('data', () => child.kill(signal));
+    const { code, err } = await finished(child);
+    assert.equal(code, ends);
+    assert.match(err, /\nclosed\n$/);
+  }
+});
+
+test('exit leaves sh while its standard input is open', async (t) => {
+  const { root } = place(t);
+  const child = start(t, root, ['sh', '--socket', '/s']);
+  child.stdin?.write('pwd\nexit 3\n');
+  const { code, out } = await finished(child);
+  assert.deepEqual([code, out], [3, '/\n']);
 });
 
 test('a reader that goes ends a command without a word', async (t) => {

@@ -11,7 +11,8 @@ import { cpCommand, getCommand, mvCommand, putCommand } from './copy.ts';
 import type { Open, ShareOptions } from './face.ts';
 import { catCommand, dfCommand, statCommand, treeCommand } from './look.ts';
 import { lsCommand } from './ls.ts';
-import { type Context, hasCode, type ShareCommand } from './run.ts';
+import { shown } from './names.ts';
+import { type Context, hasCode, isSystemError, reasonOf, type ShareCommand } from './run.ts';
 import { shCommand } from './sh.ts';
 
 const SIMPLE: readonly ShareCommand[] = [
@@ -31,8 +32,9 @@ const SIMPLE: readonly ShareCommand[] = [
 /** All of them, in the order of the help. */
 export const SHARE_COMMANDS: readonly ShareCommand[] = [...SIMPLE, shCommand(SIMPLE)];
 
-const EXIT_INTERRUPTED = 130;
-/** As a program that SIGPIPE ended. */
+/** As a program that these ended. */
+const EXIT_CODES = { SIGINT: 130, SIGTERM: 143 };
+/** The same of SIGPIPE. */
 const EXIT_UNREAD = 141;
 const MAX_TIMEOUT_SECONDS = 86_400;
 
@@ -75,6 +77,16 @@ function addShareOptions(command: Command): Command {
     .option('--timeout <seconds>', 'how long the daemon may take for an answer', parseTimeout);
 }
 
+/** What goes wrong with the connection is no bug of this program. */
+async function told<T>(socketPath: string, work: PromiseLike<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    throw new UserError(`${shown(socketPath)}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
 async function runCommand(
   command: ShareCommand,
   given: { readonly operands: readonly unknown[]; readonly options: Record<string, unknown> },
@@ -82,11 +94,17 @@ async function runCommand(
 ): Promise<number> {
   const { socket, cache, writeback, dax, queues, timeout } = given.options as unknown as Flags;
   if (socket === '') throw new UserError('--socket: the path is empty.');
-  await using share = await open(socket, { cache, writeback, daxBytes: dax, queues, timeoutMs: timeout });
+  const share = await told(socket, open(socket, { cache, writeback, daxBytes: dax, queues, timeoutMs: timeout }));
   const interrupted = new AbortController();
   const { stdin, stdout, stderr } = process;
   // The second Ctrl-C ends the process, as ever.
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
+  let ended = EXIT_CODES.SIGINT;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      ended = EXIT_CODES[signal];
+      interrupted.abort();
+    });
+  }
   // Whoever writes is told, too.
   stdout.on('error', () => {});
   const context: Context = {
@@ -100,9 +118,14 @@ async function runCommand(
     signal: interrupted.signal,
   };
   try {
-    return await command.run(context, given.operands, given.options);
+    const code = await command.run(context, given.operands, given.options);
+    // What could not be written back is an error of the command.
+    await told(socket, share[Symbol.asyncDispose]());
+    return code;
   } catch (error) {
-    if (interrupted.signal.aborted) return EXIT_INTERRUPTED;
+    // The first error tells more.
+    await Promise.resolve(share[Symbol.asyncDispose]()).catch(() => {});
+    if (interrupted.signal.aborted) return ended;
     if (hasCode(error, 'EPIPE')) return EXIT_UNREAD;
     throw error;
   }
@@ -112,9 +135,7 @@ async function runCommand(
 export function registerShareCommand(program: Command, name: string, open: Open): void {
   const found = SHARE_COMMANDS.find((command) => command.name === name);
   if (found === undefined) throw new Error(`there is no command ${name}`);
-  // -h is the one of ls and df.
-  const command = found.configure(program.command(name)).helpOption('--help', 'display help for command');
-  addShareOptions(command).action(async (...given: unknown[]) => {
+  addShareOptions(found.configure(program.command(name))).action(async (...given: unknown[]) => {
     const options = given.at(-2) as Record<string, unknown>;
     process.exitCode = await runCommand(found, { operands: given.slice(0, -2), options }, open);
   });

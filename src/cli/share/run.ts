@@ -47,7 +47,12 @@ export function pathsCommand(
     configure,
     async run(context, operands, options) {
       const run = new Run(name, context);
-      await work(run, operands[0] as string[], options as never);
+      try {
+        await work(run, operands[0] as string[], options as never);
+      } catch (error) {
+        if (error instanceof ShareGone || !(error instanceof UserError)) throw error;
+        run.say(error.message);
+      }
       return run.exitCode;
     },
   };
@@ -73,7 +78,8 @@ export function hasCode(error: unknown, ...codes: readonly string[]): boolean {
   return isSystemError(error) && codes.includes(error.code);
 }
 
-function reasonOf(error: SystemError | UserError): string {
+/** Such as `no such file or directory (ENOENT)`. */
+export function reasonOf(error: SystemError | UserError): string {
   if (error instanceof UserError) return error.message;
   return `${getSystemErrorMessage(error.errno) ?? 'error'} (${error.code})`;
 }
@@ -169,13 +175,18 @@ export class Run {
   /** Says what failed, and goes on. Throws what is a mistake in this program, and where the share has gone. */
   fail(path: string, error: unknown): void {
     this.context.signal.throwIfAborted();
-    this.#failed = true;
     const known = error instanceof UserError || isSystemError(error);
     if (!known || error instanceof ShareGone || hasCode(error, 'EPIPE')) throw error;
+    const message = `${shown(path)}: ${reasonOf(error)}`;
+    if (hasCode(error, ...GONE)) throw new ShareGone(`${this.name}: ${message}: the daemon has gone`);
+    this.say(message);
+  }
+
+  /** Says that something failed. */
+  say(message: string): void {
+    this.#failed = true;
     this.beforeMessage();
-    const message = `${this.name}: ${shown(path)}: ${reasonOf(error)}`;
-    if (hasCode(error, ...GONE)) throw new ShareGone(`${message}: the daemon has gone`);
-    this.context.stderr.write(`virtiofs ${message}\n`);
+    this.context.stderr.write(`virtiofs ${this.name}: ${message}\n`);
   }
 
   /** Does something for each path. What fails is told, and the others go on. */

@@ -130,7 +130,6 @@ class Shell {
     let code = 0;
     const parser = found
       .configure(new Command(name))
-      .helpOption('--help', 'show this')
       .exitOverride()
       .configureOutput({
         writeOut: (text) => void context.stdout.write(text),

@@ -28,6 +28,8 @@ interface Watched {
 }
 
 interface Hooks {
+  /** Before anything else than a write. May throw. */
+  readonly onCall?: () => void;
   /** Before a write, with its position. May throw. */
   readonly onWrite?: (path: string, position: number) => void;
   /** May change what is written. */
@@ -38,6 +40,7 @@ interface Hooks {
 function watched(files: ShareFiles, hooks: Hooks = {}): Watched {
   const seen: Watched = { files, read: 0, written: 0 };
   const open: ShareFiles['open'] = async (path, flags, mode) => {
+    hooks.onCall?.();
     const handle = await files.open(path, flags, mode);
     const counts = !String(path).endsWith('.json');
     const watching: ShareHandle = {
@@ -55,10 +58,16 @@ function watched(files: ShareFiles, hooks: Hooks = {}): Watched {
         return handle.write(chunk, 0, length, position);
       },
       stat: (options) => handle.stat(options),
-      truncate: (length) => handle.truncate(length),
+      truncate: async (length) => {
+        hooks.onCall?.();
+        await handle.truncate(length);
+      },
       chmod: (bits) => handle.chmod(bits),
       utimes: (atime, mtime) => handle.utimes(atime, mtime),
-      datasync: () => handle.datasync(),
+      datasync: async () => {
+        hooks.onCall?.();
+        await handle.datasync();
+      },
       close: () => handle.close(),
     };
     return watching;
@@ -158,6 +167,37 @@ test('what was broken off by Ctrl-C has no half file under its name, and goes on
   }
 });
 
+test('of a daemon that went without a warning, what was noted before is not sent again', async (t) => {
+  const { root, local, share, run } = place(t);
+  const path = join(local, 'big');
+  writeFileSync(path, '');
+  truncateSync(path, 300 * MIB);
+  const handle = await hostFiles.open(path, 'r+');
+  await handle.write(Buffer.from('late'), 0, 4, 280 * MIB);
+  await handle.close();
+  let gone = false;
+  const dying: Hooks = {
+    onCall: () => {
+      if (gone) throw failure('ENOTCONN', -107);
+    },
+    onWrite: () => {
+      gone = true;
+      throw failure('ENOTCONN', -107);
+    },
+  };
+  await assert.rejects(run(['put', path, '/'], { share: watched(share, dying).files }), /the daemon has gone/);
+  const again = watched(hostFiles);
+  assert.equal((await run(['put', path, '/'], { host: again.files })).code, 0);
+  assert.equal(again.read, 44 * MIB);
+  assert.deepEqual(listing(root), ['big']);
+  const copy = await hostFiles.open(join(root, 'big'));
+  const { buffer } = await copy.read(Buffer.alloc(4), 0, 4, 280 * MIB);
+  const { size, blocks } = await copy.stat();
+  await copy.close();
+  assert.deepEqual([buffer.toString(), size], ['late', 300 * MIB]);
+  assert.ok(blocks * 512 <= MIB, `${blocks} blocks`);
+});
+
 test('a part of another version of the source is begun anew', async (t) => {
   const { root, local, share, run } = place(t);
   writeFileSync(join(local, 'big'), randomBytes(4 * MIB));
@@ -247,6 +287,40 @@ test('a source that changes while it is copied is an error, and no copy', async 
   assert.equal(code, 1);
   assert.match(err, /log: it changed while it was copied; copy it again\n$/);
   assert.deepEqual(listing(root), []);
+});
+
+test('a source of the same size, written to while it is copied, is an error, too', async (t) => {
+  const { root, local, share, run } = place(t);
+  const path = join(local, 'base');
+  writeFileSync(path, randomBytes(2 * MIB));
+  const changing = watched(share, { onWrite: () => utimesSync(path, 1, 2) });
+  assert.match((await run(['put', path, '/'], { share: changing.files })).err, /it changed while it was copied/);
+  assert.deepEqual(listing(root), []);
+});
+
+test('what a part has behind what is safe does not come into the holes of the rest', async (t) => {
+  const { root, local, share, run } = place(t);
+  const path = join(local, 'sparse');
+  writeFileSync(path, randomBytes(2 * MIB));
+  truncateSync(path, 5 * MIB);
+  writeFileSync(path, 'end', { flag: 'a' });
+  await run(['put', path, '/'], { share: watched(share, breakAt(5 * MIB)).files });
+  const part = join(root, '.sparse.part-virtiofs');
+  writeFileSync(`${part}.json`, readFileSync(`${part}.json`, 'utf8').replace(/"bytes":\d+/, `"bytes":${2 * MIB}`));
+  truncateSync(part, 2 * MIB);
+  writeFileSync(part, randomBytes(MIB), { flag: 'a' });
+  assert.equal((await run(['put', path, '/'])).code, 0);
+  assert.ok(readFileSync(join(root, 'sparse')).equals(readFileSync(path)));
+});
+
+test('the note of a copy that is broken off is not written through a symlink', async (t) => {
+  const { root, local, run } = place(t);
+  writeFileSync(join(local, 'victim'), 'safe');
+  writeFileSync(join(root, 'f'), randomBytes(3 * MIB));
+  symlinkSync(join(local, 'victim'), join(local, '.f.part-virtiofs.json'));
+  const breaking = watched(hostFiles, breakAt(2 * MIB));
+  assert.equal((await run(['get', 'f', local], { host: breaking.files })).code, 1);
+  assert.equal(readFileSync(join(local, 'victim'), 'utf8'), 'safe');
 });
 
 test('get never writes through symlinks that a stranger laid', async (t) => {

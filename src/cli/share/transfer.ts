@@ -3,7 +3,7 @@ import { UserError } from '../../core/index.ts';
 import type { FileStats, ShareFiles } from './face.ts';
 import { KEPT_MODE, sameTime, secondsOf, type Side } from './file-copy.ts';
 import { kindOf } from './format.ts';
-import { pathOf } from './names.ts';
+import { pathOf, shown } from './names.ts';
 import { partOf, removeIfAny } from './part.ts';
 import { baseName, entriesOf, hasCode, joined, lstatIfAny } from './run.ts';
 import { Slots } from './slots.ts';
@@ -48,7 +48,7 @@ export class Transfer {
       const stats = await this.#slots.run(() => from.lstat(pathOf(source), { bigint: true }));
       const kind = kindOf(stats);
       if (kind === 'directory' && !recursive) throw new UserError('is a directory (EISDIR); -r copies it');
-      if (this.#written.has(target)) throw new UserError(`${target} was written by this command already`);
+      if (this.#written.has(target)) throw new UserError(`${shown(target)} was written by this command already`);
       this.#written.add(target);
       if (kind === 'directory') await this.#directory(source, target, stats);
       else await this.#leaf(source, target, stats);
