@@ -84,6 +84,13 @@ class Daemon implements DaxOps {
     return latch !== undefined;
   }
 
+  /** While nothing is asked: each range is free or shows something, and no two show the same. */
+  checkRanges(): void {
+    const blocks = new Set([...this.#shown.values()].map(({ nodeid, fileOffset }) => `${nodeid}:${fileOffset}`));
+    assert.equal(blocks.size, this.#shown.size);
+    assert.equal(this.ranges.free + this.#shown.size, this.sizeBytes / RANGE);
+  }
+
   /** What was asked since the last time. */
   news(): string[] {
     return this.asked.splice(0);
@@ -464,6 +471,7 @@ test('files five times the window are what was written, whatever is done side by
             assert.ok(running.settled, 'nothing is waited for');
             check();
           }
+          model.daemon.checkRanges();
         }
       } finally {
         model.daemon.end();
