@@ -3,6 +3,7 @@ import * as hostFiles from 'node:fs/promises';
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 
+import { ConnectionError } from '../../client/index.ts';
 import { RANGE_BYTES } from '../../coherence/index.ts';
 import { MAX_REQUEST_QUEUES, UserError } from '../../core/index.ts';
 import { parseSize } from '../dax-options.ts';
@@ -12,7 +13,7 @@ import type { Open, ShareOptions } from './face.ts';
 import { catCommand, dfCommand, statCommand, treeCommand } from './look.ts';
 import { lsCommand } from './ls.ts';
 import { shown } from './names.ts';
-import { type Context, hasCode, isSystemError, reasonOf, type ShareCommand } from './run.ts';
+import { type Context, isSystemError, OutputGone, reasonOf, type ShareCommand } from './run.ts';
 import { shCommand } from './sh.ts';
 
 const SIMPLE: readonly ShareCommand[] = [
@@ -82,6 +83,8 @@ async function told<T>(socketPath: string, work: PromiseLike<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {
+    if (error instanceof ConnectionError)
+      throw new UserError(`${shown(socketPath)}: ${error.message}`, { cause: error });
     if (!isSystemError(error)) throw error;
     throw new UserError(`${shown(socketPath)}: ${reasonOf(error)}`, { cause: error });
   }
@@ -126,7 +129,7 @@ async function runCommand(
     // The first error tells more.
     await Promise.resolve(share[Symbol.asyncDispose]()).catch(() => {});
     if (interrupted.signal.aborted) return ended;
-    if (hasCode(error, 'EPIPE')) return EXIT_UNREAD;
+    if (error instanceof OutputGone) return EXIT_UNREAD;
     throw error;
   }
 }

@@ -4,6 +4,7 @@ import { getSystemErrorMessage } from 'node:util';
 
 import type { Command } from 'commander';
 
+import { ConnectionError } from '../../client/index.ts';
 import { UserError } from '../../core/index.ts';
 import type { FileEntry, FileStats, ShareFiles } from './face.ts';
 import { pathOf, quoted, shown, textOf } from './names.ts';
@@ -58,10 +59,11 @@ export function pathsCommand(
   };
 }
 
-const GONE = ['ENOTCONN', 'ECONNRESET', 'ECONNABORTED', 'ESHUTDOWN'];
-
 /** The daemon has gone: nothing more can be done with the share. */
 export class ShareGone extends UserError {}
+
+/** Nobody reads what a command writes. */
+export class OutputGone extends Error {}
 
 interface SystemError extends Error {
   readonly code: string;
@@ -163,23 +165,27 @@ export class Run {
     return this.share.lstat(pathOf(path), { bigint: true });
   }
 
-  /** Writes, and waits until it is taken. Rejects with EPIPE when nobody reads any more. */
+  /** Writes, and waits until it is taken. Rejects with OutputGone when nobody reads any more. */
   write(chunk: string | Uint8Array): Promise<void> {
     this.context.signal.throwIfAborted();
     if (chunk.length === 0) return Promise.resolve();
     return new Promise((resolve, reject) => {
-      this.context.stdout.write(chunk, (error) => (error ? reject(error) : resolve()));
+      this.context.stdout.write(chunk, (error) => {
+        if (error) reject(hasCode(error, 'EPIPE') ? new OutputGone('nobody reads', { cause: error }) : error);
+        else resolve();
+      });
     });
   }
 
   /** Says what failed, and goes on. Throws what is a mistake in this program, and where the share has gone. */
   fail(path: string, error: unknown): void {
     this.context.signal.throwIfAborted();
+    if (error instanceof ConnectionError) {
+      throw new ShareGone(`${this.name}: ${shown(path)}: ${error.message}`, { cause: error });
+    }
     const known = error instanceof UserError || isSystemError(error);
-    if (!known || error instanceof ShareGone || hasCode(error, 'EPIPE')) throw error;
-    const message = `${shown(path)}: ${reasonOf(error)}`;
-    if (hasCode(error, ...GONE)) throw new ShareGone(`${this.name}: ${message}: the daemon has gone`);
-    this.say(message);
+    if (!known || error instanceof ShareGone) throw error;
+    this.say(`${shown(path)}: ${reasonOf(error)}`);
   }
 
   /** Says that something failed. */

@@ -15,6 +15,7 @@ import * as hostFiles from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
+import { ConnectionError } from '../../client/index.ts';
 import type { ShareFiles, ShareHandle } from './face.ts';
 import { place } from './testing.ts';
 
@@ -178,14 +179,14 @@ test('of a daemon that went without a warning, what was noted before is not sent
   let gone = false;
   const dying: Hooks = {
     onCall: () => {
-      if (gone) throw failure('ENOTCONN', -107);
+      if (gone) throw new ConnectionError('ECONNRESET', 'it went');
     },
     onWrite: () => {
       gone = true;
-      throw failure('ENOTCONN', -107);
+      throw new ConnectionError('ECONNRESET', 'it went');
     },
   };
-  await assert.rejects(run(['put', path, '/'], { share: watched(share, dying).files }), /the daemon has gone/);
+  await assert.rejects(run(['put', path, '/'], { share: watched(share, dying).files }), /it went/);
   const again = watched(hostFiles);
   assert.equal((await run(['put', path, '/'], { host: again.files })).code, 0);
   assert.equal(again.read, 44 * MIB);
@@ -422,10 +423,10 @@ test('a daemon that goes ends the whole at once', async (t) => {
   for (let i = 0; i < 50; i += 1) writeFileSync(join(local, 'd', `f${i}`), 'x');
   const gone = watched(share, {
     onWrite: () => {
-      throw failure('ENOTCONN', -107);
+      throw new ConnectionError('ECONNRESET', 'it went');
     },
   });
   await assert.rejects(run(['put', '-j', '1', join(local, 'd'), '/'], { share: gone.files }), {
-    message: `put: ${local}/d/f0: socket is not connected (ENOTCONN): the daemon has gone`,
+    message: `put: ${local}/d/f0: ECONNRESET: it went`,
   });
 });
