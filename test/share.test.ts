@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 
 import { openVolume, promised } from '../src/client/index.ts';
-import type { MountedVolume } from '../src/client/mounted-volume.ts';
 import { commonDaemon } from './daemon.ts';
 import { type Bed, compare, type Scripts, type Way } from './share-bed.ts';
 import { HostVolume } from './host-volume.ts';
@@ -23,7 +22,7 @@ async function daemonBed(seeded: string): Promise<Bed> {
   const { share, socketPath } = daemon();
   for (const name of await readdir(seeded)) await rename(join(seeded, name), join(share, name));
   await rm(seeded, { recursive: true });
-  const volume = (await promised(openVolume(socketPath))) as MountedVolume;
+  const volume = await promised(openVolume(socketPath));
   const end = async (): Promise<void> => {
     await promised(volume.close());
     for (const name of await readdir(share)) await rm(join(share, name), { recursive: true, force: true });

@@ -227,9 +227,20 @@ export class Mount {
 
   /** Makes a file shorter or longer, while nobody writes to it. */
   *resized<T>(node: Node, sizeBytes: number, change: Task<T>): Task<T> {
+    return yield* this.pagesOf(node).resize(sizeBytes, this.#unmapped(node, sizeBytes, change));
+  }
+
+  /** What the window shows of what is gone is given back afterwards: until then the end may be where it was. */
+  *#unmapped<T>(node: Node, sizeBytes: number, change: Task<T>): Task<T> {
+    const result = yield* change;
     const dax = this.daxOf(node);
     if (dax !== undefined) yield* dax.truncated(sizeBytes);
-    return yield* this.pagesOf(node).resize(sizeBytes, change);
+    return result;
+  }
+
+  /** Before the share is given up: nobody uses the window any more. */
+  *closeWindow(): Task<void> {
+    if (this.#dax !== undefined) yield* this.#dax.ranges.close();
   }
 }
 

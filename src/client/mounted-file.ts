@@ -133,15 +133,22 @@ export class MountedFile implements OpenFile {
       if (!appends) checkPosition(position);
       yield* this.#mount.pagesOf(node).write(this.#backing, from, appends ? undefined : position);
     } else {
-      const at = appends ? node.size : position;
-      checkPosition(at);
-      if (dax === undefined) yield* this.writeThrough(from, at);
-      else yield* this.#writeByWindow(dax, from, at);
-      node.pages?.invalidate(at, at + from.length);
-      node.grow(at + from.length);
+      const straight = this.#writeStraight(dax, from, appends ? undefined : position);
+      yield* this.#mount.pagesOf(node).exclusive(straight);
     }
     this.#mount.wrote(node);
     return from.length;
+  }
+
+  /** Past the page cache; at the end of the file where no position is given. */
+  *#writeStraight(dax: DaxFile | undefined, from: Uint8Array, position: number | undefined): Task<void> {
+    const { node } = this;
+    const at = position ?? node.size;
+    checkPosition(at);
+    if (dax === undefined) yield* this.writeThrough(from, at);
+    else yield* this.#writeByWindow(dax, from, at);
+    node.pages?.invalidate(at, at + from.length);
+    node.grow(at + from.length);
   }
 
   /** What makes a file longer goes through the daemon; the rest into the window, as far as that shows it. */

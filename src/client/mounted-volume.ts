@@ -404,6 +404,7 @@ export class MountedVolume implements Volume {
     const { session, tree, files } = this.#mount;
     try {
       for (const file of [...files]) yield* file.close();
+      yield* this.#mount.closeWindow();
       tree.clear();
       yield* session.flushForgets();
       yield* this.#mount.optional({ opcode: opcodes.DESTROY, nodeid: 0n });

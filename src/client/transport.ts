@@ -8,7 +8,7 @@ import { availableParallelism } from 'node:os';
 
 import { assert, type Fd } from '../core/index.ts';
 import { drainPipe, pipe, close as closeFd, signalEventfd, waitReadable } from '../sys/index.ts';
-import { FrontEnd, VhostError } from '../vhost/index.ts';
+import { FrontEnd, PROTOCOL_FEATURES, ProtocolFeature, VhostError } from '../vhost/index.ts';
 import { DriverQueue, type GuestBuffer } from '../virtio/index.ts';
 import { ConnectionError } from './refusal.ts';
 import { Latch, type Task } from './task.ts';
@@ -48,6 +48,11 @@ export interface Message {
   readonly patient: boolean;
 }
 
+/**
+ * Memory is a table that does not change. A daemon that is told of regions one by one waits for us to say so of what it
+ * has mapped in the window, as QEMU does.
+ */
+const WITHOUT_SLOTS = PROTOCOL_FEATURES & ~(1n << ProtocolFeature.CONFIGURE_MEM_SLOTS);
 const REQUEST_BYTES = 8192;
 const REPLY_BYTES = 8192;
 const SMALL_SLOTS = 64;
@@ -109,7 +114,7 @@ export class Transport {
   constructor(socketPath: string, options: TransportOptions) {
     const { queueSize, dataBytes, timeoutMs } = options;
     this.#timeoutMs = timeoutMs;
-    const frontEnd = FrontEnd.connect(socketPath, timeoutMs);
+    const frontEnd = FrontEnd.connect(socketPath, timeoutMs, WITHOUT_SLOTS);
     this.#frontEnd = frontEnd;
     [this.#interruptFd, this.#notifyFd] = pipe();
     try {

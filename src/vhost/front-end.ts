@@ -43,7 +43,8 @@ const FEATURES =
   bit(Feature.RING_INDIRECT_DESC) |
   bit(Feature.RING_EVENT_IDX) |
   bit(Feature.PROTOCOL_FEATURES);
-const PROTOCOL_FEATURES =
+/** What a front-end may use of vhost-user. */
+export const PROTOCOL_FEATURES =
   bit(ProtocolFeature.MQ) |
   bit(ProtocolFeature.REPLY_ACK) |
   bit(ProtocolFeature.BACKEND_REQ) |

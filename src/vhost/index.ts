@@ -2,7 +2,7 @@ export { Backend, type RingSetup, type VhostDevice } from './backend.ts';
 export { BackendChannel, type Done } from './backend-channel.ts';
 export { BackendRequests, type WindowRequest } from './backend-requests.ts';
 export { Channel, type Message } from './channel.ts';
-export { FrontEnd, type FrontEndQueue } from './front-end.ts';
+export { FrontEnd, type FrontEndQueue, PROTOCOL_FEATURES } from './front-end.ts';
 export { type DescribedMessage, describeMessage } from './describe-message.ts';
 export { VhostError, type VhostErrorCode } from './error.ts';
 export { LENS_BYTES, MappedFiles } from './mapped-files.ts';
