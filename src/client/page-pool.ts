@@ -3,7 +3,7 @@ import { type Failure, type Page, PAGE_BYTES, type PageHolder, PageList, PageMem
 import { Latch, type Task } from './task.ts';
 
 export interface PageCacheOptions {
-  /** What all pages together may take. Pages that are being read may go beyond it. */
+  /** What all pages together may take. Pages that are being read or sent may go beyond it. */
   readonly limitBytes: number;
   /** How far to read ahead of somebody who reads in order; 0: not at all. */
   readonly maxReadaheadBytes: number;
@@ -114,7 +114,6 @@ export class PagePool {
 
   written(pages: number): void {
     this.#writing -= pages;
-    this.trim();
     this.ease();
   }
 
