@@ -1,7 +1,7 @@
 /**
- * Two clients and the host at work on the same few files, at random and one after another; what each client sees is held
- * against what was there, within what its cache mode allows. `npm run test:model` makes 100,000 calls instead of some
- * thousands; VIRTIOFS_SEED repeats a run.
+ * Two clients and the host at work on the same few files, at random and one after another; what each client sees is
+ * held against what was there, within what its cache mode allows. `npm run test:model` makes 100,000 calls instead of
+ * some thousands; VIRTIOFS_SEED repeats a run.
  */
 import assert from 'node:assert/strict';
 import {
