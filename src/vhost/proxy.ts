@@ -202,7 +202,15 @@ export class Proxy {
     const value = payload.byteLength >= U64.bytes ? U64.value(payload, 0) : VRING_NO_FD;
     const queue = this.#queue(value & 0xff);
     if (queue === undefined || (value & VRING_NO_FD) !== 0 || fds.length !== 1) return fds;
-    const ours = name === 'SET_VRING_KICK' ? queue.setKick(fds[0]) : queue.setCall(fds[0]);
+    let ours: Fd;
+    try {
+      ours = name === 'SET_VRING_KICK' ? queue.setKick(fds[0]) : queue.setCall(fds[0]);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      // Nothing that can be waited for; the back-end may say what it thinks of it.
+      this.#options.warn(`queue ${queue.index} is not traced: ${error.message}`);
+      return fds;
+    }
     // It is the queue's now.
     fds.shift();
     if (name === 'SET_VRING_KICK') this.#start(queue);
