@@ -8,10 +8,12 @@ import { type TestContext, test } from 'node:test';
 import { EINVAL, ENOENT } from '../src/core/index.ts';
 import { GetattrIn, opcodes, ReadIn, RenameIn } from '../src/fuse/index.ts';
 import { close, connectUnix, O_RDWR, sendMessage, waitReadable } from '../src/sys/index.ts';
+import { Feature } from '../src/vhost/index.ts';
 import { commonDaemon } from './daemon.ts';
-import { body, concat, name } from './fuse.ts';
+import { body, concat, name, words } from './fuse.ts';
 import { Mount, ownFolder, ROOT } from './mount.ts';
 import { Random } from './random.ts';
+import { RawFrontEnd, regionPayload, state, u64 } from './raw-front-end.ts';
 import { RawRing, WRITE, NEXT } from './raw-ring.ts';
 import { TestTracer } from './tracer.ts';
 
@@ -216,6 +218,24 @@ test('a queue that is stopped and started again is told on', async (t) => {
   for (const each of ['after-a-stop', 'in-new-rings', 'with-more-memory', 'with-less']) {
     await tracer.line(new RegExp(`"${each}" -> ENOENT${TIME}`));
   }
+});
+
+test('a front-end without protocol features is told as well, with all of its memory in one table', async (t) => {
+  const tracer = await TestTracer.start(daemon().socketPath);
+  t.after(() => tracer[Symbol.asyncDispose]());
+  using frontEnd = new RawFrontEnd(tracer.socketPath);
+  const features = frontEnd.askNumber('GET_FEATURES') & ~(1n << Feature.PROTOCOL_FEATURES);
+  frontEnd.send('SET_FEATURES', u64(features));
+  const region = frontEnd.makeRegion(0, 2 ** 22);
+  frontEnd.send('SET_MEM_TABLE', concat(words(1, 0), regionPayload(region).subarray(8)), 0, [region.fd]);
+  const queue = frontEnd.makeQueue(1, 0);
+  frontEnd.send('SET_VRING_NUM', state(1, 128));
+  frontEnd.send('SET_VRING_BASE', state(1, 0));
+  frontEnd.send('SET_VRING_ADDR', frontEnd.addresses(queue));
+  frontEnd.send('SET_VRING_CALL', u64(1), 0, [queue.callFd]);
+  frontEnd.send('SET_VRING_KICK', u64(1), 0, [queue.kickFd]);
+  assert.equal(frontEnd.init(queue, 2 ** 20), 0);
+  await tracer.line(/^INIT major 7 /);
 });
 
 test('a request that is never answered is told at the end of the connection', async (t) => {

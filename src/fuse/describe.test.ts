@@ -210,6 +210,11 @@ test('the entries of a directory are counted, and the first ones told', () => {
     assert.match(line(asked, listed), / -> 9 entries "file-0" "file-1" "file-2" "file-3" \.\.\.$/);
     const part = { bytes: listed.bytes.slice(0, 100), length: listed.length };
     assert.match(line(asked, part), /bytes of entries were not caught/);
+    for (let cut = 16; cut <= listed.length; cut += 1) {
+      const told = describe(asked, caught(listed.bytes.slice(0, cut)));
+      // Two bytes of padding follow each name.
+      assert.equal(told.reply?.fields.count, Math.floor((cut - 16 + 2) / (end / 9)), `${cut} bytes`);
+    }
   }
 });
 
