@@ -210,10 +210,13 @@ export const DIRECTORY_SCRIPTS: Scripts = {
       .map((entry) => [entry.name, entry.isFile(), entry.isDirectory(), entry.isSymbolicLink(), entry.isFIFO()]);
   },
   'readdir goes down if so asked': async (fs, at) => {
-    const names = await fs.readdir(at('/dir'), { recursive: true });
+    const names = [await fs.readdir(at('/dir'), { recursive: true }), await fs.readdir(at('/'), { recursive: true })];
     const entries = await fs.readdir(at('/dir'), { recursive: true, withFileTypes: true });
     const byPath = (entry: { name: string; parentPath: string }) => `${entry.parentPath}/${entry.name}`;
-    return [names.toSorted(), entries.toSorted((one, other) => byPath(one).localeCompare(byPath(other)))];
+    return [
+      names.map((each) => each.toSorted()),
+      entries.toSorted((one, other) => byPath(one).localeCompare(byPath(other))),
+    ];
   },
   'what is no directory has no entries': (fs, at) =>
     outcomes(

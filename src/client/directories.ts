@@ -18,7 +18,7 @@ import { Dir, direntOf, entriesOf, nameOf } from './directory.ts';
 import { ShareError, textOf } from './error.ts';
 import { encodingOrBuffer } from './operations.ts';
 import type { Task } from './task.ts';
-import type { SharePath } from './volume.ts';
+import type { DirectoryEntry, SharePath } from './volume.ts';
 
 const ENOTDIR = -20;
 const EISDIR = 21;
@@ -119,23 +119,59 @@ interface ListOptions {
   readonly bufferSize?: number;
 }
 
+/** A directory of a listing that goes down. */
+interface Folder {
+  /** From where the listing began; '' there. */
+  readonly name: SharePath;
+  /** Where symlinks were that led here: real paths. */
+  readonly origins: readonly string[];
+}
+
 export function* readdir(caller: Caller, path: PathLike, options?: ListOptions | string | null): Task<unknown[]> {
   const given = optionsOf<ListOptions>(options);
   const encoding = encodingOrBuffer(options);
   const recursive = booleanOf(given.recursive, 'options.recursive', false);
   const root = pathOf(path);
   const found: unknown[] = [];
-  const folders: SharePath[] = [''];
+  const folders: Folder[] = [{ name: '', origins: [] }];
   for (let folder = folders.shift(); folder !== undefined; folder = folders.shift()) {
-    const there = folder.length === 0 ? root : joined(root, folder);
+    const there = folder.name.length === 0 ? root : joined(root, folder.name);
     for (const entry of yield* entriesOf(caller, there, 'scandir')) {
-      const name = joined(folder, nameOf(entry));
-      if (recursive && entry.type << 12 === constants.S_IFDIR) folders.push(name);
+      const name = joined(folder.name, nameOf(entry));
+      if (recursive) folders.push(...(yield* foldersOf(caller, there, folder, name, entry)));
       if (given.withFileTypes === true) found.push(direntOf(entry, textOf(there), encoding));
       else found.push(nameIn(name, encoding));
     }
   }
   return found;
+}
+
+/** The entry, if it is a directory or leads to one. Node follows symlinks here, and round in circles; this does not. */
+function* foldersOf(
+  caller: Caller,
+  there: SharePath,
+  { origins }: Folder,
+  name: SharePath,
+  entry: DirectoryEntry,
+): Task<Folder[]> {
+  if (entry.type << 12 === constants.S_IFDIR) return [{ name, origins }];
+  if (entry.type << 12 !== constants.S_IFLNK) return [];
+  const path = joined(there, nameOf(entry));
+  try {
+    const { mode } = yield* caller.volume.stat(path, true);
+    if (!isDirectory(mode)) return [];
+    const target = yield* realPath(caller, path);
+    const ways = [...origins, yield* realPath(caller, there)];
+    const isCircle = ways.some((way) => way === target || target === '/' || way.startsWith(`${target}/`));
+    return isCircle ? [] : [{ name, origins: ways }];
+  } catch (error) {
+    if (isCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES')) return [];
+    throw error;
+  }
+}
+
+function* realPath(caller: Caller, path: SharePath): Task<string> {
+  return Buffer.from(yield* caller.volume.realpath(path)).toString('latin1');
 }
 
 function nameIn(name: SharePath, encoding: Encoding): string | Buffer {

@@ -21,3 +21,4 @@ export type {
   SharePath,
   Volume,
 } from './volume.ts';
+export { shareProvider } from './vfs-provider.ts';

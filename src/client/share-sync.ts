@@ -125,7 +125,7 @@ class BoundOperations {
 
   #define(name: string, value: (...args: never[]) => unknown): void {
     Object.defineProperty(value, 'name', { value: name });
-    Object.defineProperty(this, name, { value, configurable: true, writable: true });
+    Object.defineProperty(this, name, { value, configurable: true, enumerable: true, writable: true });
   }
 
   #stateOf(fd: unknown, syscall: string): OpenState {

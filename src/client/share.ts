@@ -70,7 +70,7 @@ class BoundOperations {
     for (const [name, operation] of Object.entries({ ...OPERATIONS, ...XATTRS })) {
       const value = async (...args: never[]) => await promised((operation as Operation)(callerOf(volume), ...args));
       Object.defineProperty(value, 'name', { value: name });
-      Object.defineProperty(this, name, { value, configurable: true, writable: true });
+      Object.defineProperty(this, name, { value, configurable: true, enumerable: true, writable: true });
     }
   }
 }
