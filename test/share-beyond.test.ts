@@ -92,6 +92,18 @@ test('a stream that cannot be opened says so, and one that is destroyed is close
   await once(stream, 'close');
 });
 
+test('a stream that was aborted before it began leaves no file open', async (t) => {
+  const { share } = shared(t);
+  for (const create of [share.createReadStream, share.createWriteStream]) {
+    const stream = create('/file', ABORTED);
+    const opened = new Promise<void>((resolve) => stream.once('open', resolve));
+    await assert.rejects(finished(stream), { code: 'ABORT_ERR' });
+    await opened;
+  }
+});
+
+const ABORTED = { signal: AbortSignal.abort() };
+
 test('reads that were asked side by side go on one behind the other', async (t) => {
   const { share } = shared(t);
   await using handle = await share.open('/file');

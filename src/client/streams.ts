@@ -27,16 +27,23 @@ type Letters = string | number;
 /** What node:fs's streams ask of a file system (the option `fs`). `state`: a file that is open. */
 function fileSystemOf(caller: Caller, state?: OpenState) {
   let opened = state;
+  let isLeft = false;
   const file = (): OpenState => {
     if (opened === undefined) throw codedError('EBADF', 'file closed');
     return opened;
   };
+  function* openFor(path: PathLike, flags: Letters, mode: number): Task<number> {
+    opened = yield* open(caller, path, flags, mode);
+    if (isLeft) yield* close(opened);
+    return FD;
+  }
   return {
+    /** The stream is closed. One that was aborted before may be opened after that: nobody else would close the file. */
+    leave(): void {
+      isLeft = true;
+    },
     open(path: PathLike, flags: Letters, mode: number, callback: Callback): void {
-      called(open(caller, path, flags, mode), callback, (value) => {
-        opened = value;
-        return [FD];
-      });
+      called(openFor(path, flags, mode), callback, (fd) => [fd]);
     },
     read(
       _fd: number,
@@ -80,7 +87,9 @@ function optionsOf<T extends object>(options: T | string | null | undefined): Pa
 }
 
 export function createReadStream(caller: Caller, path: PathLike, options?: BufferEncoding | ReadOptions): ReadStream {
-  return fs.createReadStream(checked(path), { ...optionsOf(options), fs: fileSystemOf(caller) });
+  const system = fileSystemOf(caller);
+  const stream = fs.createReadStream(checked(path), { ...optionsOf(options), fs: system });
+  return stream.once('close', () => system.leave());
 }
 
 export function createWriteStream(
@@ -88,7 +97,9 @@ export function createWriteStream(
   path: PathLike,
   options?: BufferEncoding | WriteOptions,
 ): WriteStream {
-  return fs.createWriteStream(checked(path), { ...optionsOf(options), fs: fileSystemOf(caller) });
+  const system = fileSystemOf(caller);
+  const stream = fs.createWriteStream(checked(path), { ...optionsOf(options), fs: system });
+  return stream.once('close', () => system.leave());
 }
 
 /** Of an open file: FileHandle.createReadStream(). */
