@@ -99,6 +99,8 @@ export const FILE_SCRIPTS: Scripts = {
     outcomes(
       () => fs.cp(at('/file'), at('/empty'), { force: false }),
       () => fs.cp(at('/file'), at('/empty'), { force: false, errorOnExist: true }),
+      // Another name of the file that is replaced keeps what it has.
+      () => fs.link(at('/dir/one'), at('/hard')),
       () => fs.cp(at('/file'), at('/dir/one')),
       () => fs.cp(at('/dir/sub'), at('/dir2'), { recursive: true, verbatimSymlinks: true }),
       () => fs.cp(at('/dir/sub/deep'), at('/dir2'), { recursive: true, verbatimSymlinks: true }),
