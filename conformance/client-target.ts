@@ -5,7 +5,7 @@ import type { Need } from './behaviour.ts';
 import { aclValue } from './acl.ts';
 import { ClientFace } from './client-face.ts';
 import { ClientProcess } from './client-process.ts';
-import { F_SETLK, F_WRLCK, S_IFCHR } from './constants.ts';
+import { F_GETLK, F_SETLK, F_UNLCK, F_WRLCK, S_IFCHR } from './constants.ts';
 import type { Target } from './run.ts';
 import { NotApplicable } from './verdicts.ts';
 
@@ -40,7 +40,11 @@ export function clientTarget(socketPath: string, options: ClientTargetOptions = 
       try {
         const second = secondOf(options.secondSocketPath, connect);
         const face: ClientFace = new ClientFace(connect(socketPath), () => second().at(face.base));
-        return { face, folder: '/', missing: missingOf(face), close };
+        const missing = missingOf(face);
+        if (options.secondSocketPath !== undefined && !excludes(face, second())) {
+          missing.set('locks', 'the daemon leaves locks to each guest');
+        }
+        return { face, folder: '/', missing, close };
       } catch (error) {
         close();
         throw error;
@@ -57,6 +61,20 @@ function secondOf(path: string | undefined, connect: (path: string) => MountedVo
     started ??= new ClientProcess(connect(path));
     return started;
   };
+}
+
+/** Whether the locks of one guest keep another one away. */
+function excludes(face: ClientFace, second: ClientProcess): boolean {
+  const other = second.at('/');
+  face.file(PROBE);
+  try {
+    face.lock(face.open(PROBE, O_RDWR), F_SETLK, { type: F_WRLCK });
+    return other.call('lock', other.call('open', PROBE, O_RDWR), F_GETLK, { type: F_WRLCK }).type !== F_UNLCK;
+  } finally {
+    other.at('/');
+    face.closeAll();
+    face.unlink(PROBE);
+  }
 }
 
 /** What the client, the daemon or its host lack. */

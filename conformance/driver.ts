@@ -53,6 +53,11 @@ export const DRIVER_RULES: readonly Rule[] = [
   { topic: 'times', sentence: 'a write after utimensat moves mtime on to now', holds: keeps, why: NEVER },
 ];
 
+/** A report of a share by the client, which keeps as much as the daemon lets it, and a kernel would. */
+export function throughClient(report: Report, writeback: boolean): Report {
+  return throughDriver(report, { cache: 'always', writeback, dax: false });
+}
+
 /** A report of a share in a guest: what failed by a rule of the driver is not applicable. */
 export function throughDriver(report: Report, mode: Mode): Report {
   const rules = DRIVER_RULES.filter(({ holds }) => holds(mode));

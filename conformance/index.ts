@@ -11,7 +11,7 @@
 export type { Need } from './behaviour.ts';
 export { clientTarget, type ClientTargetOptions } from './client-target.ts';
 export { directoryTarget } from './directory-target.ts';
-export { type Mode, throughDriver } from './driver.ts';
+export { type Mode, throughClient, throughDriver } from './driver.ts';
 export { fileSystemTarget } from './file-system-target.ts';
 export { countOf, type Difference, differences, fallsShort, formatDifferences, formatReport } from './report.ts';
 export {

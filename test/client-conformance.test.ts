@@ -9,6 +9,7 @@ import {
   formatReport,
   type Report,
   runConformance,
+  throughClient,
 } from '../conformance/index.ts';
 import { TestDaemon } from './daemon.ts';
 
@@ -36,7 +37,7 @@ for (const { serve, cache, writeback } of MODES) {
     await using daemon = await TestDaemon.start({ sockets: 2, args: [...serve, ...DAEMON] });
     const [path, secondSocketPath] = daemon.socketPaths;
     const target = clientTarget(path, { cache, writeback, secondSocketPath });
-    const report = runConformance(target, { onOutcome: () => daemon.watched() });
+    const report = throughClient(runConformance(target, { onOutcome: () => daemon.watched() }), writeback === true);
     assert.deepEqual(failed(report), [], formatReport(report));
     const passed = report.outcomes.filter(({ verdict }) => verdict === 'passed').length;
     assert.ok(passed >= LEAST_PASSED, `${passed} passed`);

@@ -14,6 +14,7 @@ import {
   runConformance,
   selectBehaviours,
   type Target,
+  throughClient,
 } from '../../conformance/index.ts';
 import { UserError } from '../core/index.ts';
 import { runInGuest } from './behaviours-guest.ts';
@@ -89,15 +90,16 @@ async function runCommand(words: readonly string[], options: Options): Promise<v
   if (guest) {
     if (other !== undefined) throw new UserError('--yardstick is ext4 with --guest: leave one of them away.');
     const serveArgs = [...(writeback ? ['--writeback'] : []), ...(words.length > 0 ? words : EVERYTHING)];
+    const cache = options.cache === 'none' ? 'never' : options.cache;
     const show = progressOf();
-    const { report, yardstick } = await runInGuest({ ...options, serveArgs, filter, onProgress: show.say });
+    const { report, yardstick } = await runInGuest({ ...options, cache, serveArgs, filter, onProgress: show.say });
     show.end();
     process.exitCode = showReports(report, yardstick, json);
     return;
   }
   if (options.socket !== undefined) {
     if (words.length > 0) throw new UserError('--socket is a share: leave the directory away.');
-    const share = runOn(shareOf(options.socket, options), options);
+    const share = throughClient(runOn(shareOf(options.socket, options), options), writeback);
     process.exitCode = showReports(
       share,
       other === undefined ? undefined : runOn(directoryTarget(other), options),

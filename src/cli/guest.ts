@@ -69,7 +69,9 @@ export function parseMemory(text: string): number {
 /** Adds the options that say what kind of guest to boot. */
 export function addGuestOptions(command: Command): Command {
   return command
-    .addOption(new Option('--cache <mode>', 'what the guest may cache').choices([...CACHE_MODES]).default('auto'))
+    .addOption(
+      new Option('--cache <mode>', 'what the guest may cache').choices([...CACHE_MODES, 'none']).default('auto'),
+    )
     .option('--memory <size>', 'memory of the guest (default: 512M)', parseMemory)
     .option('--cpus <n>', 'CPUs of the guest (default: as many as queues)', parseCount)
     .option('--queues <n>', 'request queues (default: 1)', parseCount)

@@ -111,8 +111,8 @@ export class Mount {
     this.#learn(node, yield* this.session.call({ opcode: opcodes.GETATTR, nodeid: node.nodeid, body }));
   }
 
-  #learn(node: Node, reply: DataView): void {
-    this.tree.learn(node, attributesAt(reply, AttrOut.offsets.attr), attrValidMs(reply));
+  #learn(node: Node, reply: DataView, ours = false): void {
+    this.tree.learn(node, attributesAt(reply, AttrOut.offsets.attr), attrValidMs(reply), ours);
   }
 
   /** Its attributes may be believed, as far as we have not changed them. */
@@ -171,22 +171,24 @@ export class Mount {
     let { mode } = changes;
     // A group that is not the caller's takes the set-group-id bit away.
     if (mode !== undefined && !isMember(changes.gid ?? attributes.gid, who)) mode &= ~S_ISGID;
-    const owner = changes.uid !== undefined || changes.gid !== undefined;
-    // chown(2): without HANDLE_KILLPRIV the client takes the bits away.
-    if (owner && mode === undefined && !node.isDirectory && !this.#daemonDropsIds) {
-      mode = withoutSetIds(attributes.mode);
-    }
+    const chowns = (changes.uid !== undefined || changes.gid !== undefined) && !node.isDirectory;
+    const truncates = changes.size !== undefined && losesSetIds(attributes, who);
+    const kept = withoutSetIds(attributes.mode);
+    // Without HANDLE_KILLPRIV the client takes the bits away.
+    if ((chowns || truncates) && mode === undefined && !this.dropsIds && kept !== (attributes.mode & 0o7777))
+      mode = kept;
     yield* this.#send(node, { ...changes, ...(mode !== undefined && { mode }) }, file);
   }
 
-  get #daemonDropsIds(): boolean {
+  /** The daemon takes set-id bits from what is changed. */
+  get dropsIds(): boolean {
     return this.session.has(fuse.INIT.HANDLE_KILLPRIV | fuse.INIT.HANDLE_KILLPRIV_V2);
   }
 
   /** Before a caller changes the content of a file (file_remove_privs, and fuse_setattr for it). */
-  *dropSetIds(node: Node, file: MountedFile): Task<void> {
+  *dropSetIds(node: Node, file?: MountedFile): Task<void> {
     if (!losesSetIds(node.attributes, this.session.credentials)) return;
-    if (this.#daemonDropsIds) {
+    if (this.dropsIds) {
       // Nothing is to be set: the daemon does what a chown(-1, -1) does.
       yield* this.#send(node, {}, file);
       return;
@@ -203,6 +205,7 @@ export class Mount {
 
   *#checkSize(node: Node, size: bigint | number, file: MountedFile | undefined): Task<void> {
     if (node.isDirectory) throw new Refusal(EISDIR);
+    if ((node.attributes.mode & S_IFMT) !== S_IFREG) throw new Refusal(EINVAL);
     if (size < 0) throw new Refusal(EINVAL);
     if (file === undefined) yield* this.rights.require(node, W_OK);
   }
@@ -214,7 +217,7 @@ export class Mount {
     const valid = fields.valid | ('fh' in handle ? FATTR.FH : 0) | this.#killsIds(node, changes);
     const body = bodyOf(SetattrIn, { ...fields, valid });
     const call = this.session.call({ opcode: opcodes.SETATTR, nodeid: node.nodeid, body });
-    this.#learn(node, yield* size === undefined ? call : this.resized(node, Number(size), call));
+    this.#learn(node, yield* size === undefined ? call : this.resized(node, Number(size), call), true);
   }
 
   /** chown(2) takes set-id bits from files, and truncate(2) where root has not asked for it. */

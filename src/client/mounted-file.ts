@@ -1,5 +1,5 @@
 /** An open file of a share: reads and writes by pages, by the window or straight, as its handle allows. */
-import { EBADF, EINVAL, EISDIR, EOPNOTSUPP } from '../core/index.ts';
+import { EBADF, EINVAL, EISDIR, ENOSYS, ENXIO, EOPNOTSUPP } from '../core/index.ts';
 import {
   FallocateIn,
   FlushIn,
@@ -17,7 +17,7 @@ import {
   WriteOut,
   CopyFileRangeIn,
 } from '../fuse/index.ts';
-import { O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY } from '../sys/index.ts';
+import { FALLOC_FL_KEEP_SIZE, O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY, SEEK_HOLE } from '../sys/index.ts';
 import { bodyOf } from './body.ts';
 import type { DaxFile } from './dax.ts';
 import type { Mount } from './mount.ts';
@@ -29,6 +29,9 @@ import type { Task } from './task.ts';
 import type { Node } from './tree.ts';
 import type { Attributes, Changes, FileLock, OpenFile } from './volume.ts';
 
+const SEEK_DATA = 3;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
 const F_UNLCK = 2;
 /** One for all that this client opens: as one process's. */
 const LOCK_OWNER = 1n;
@@ -48,6 +51,8 @@ export class MountedFile implements OpenFile {
     write: (from, position) => this.writeThrough(from, position, this.#mount.writeback),
   };
   #closed = false;
+  /** How often the daemon was asked for data. */
+  #reads = 0;
 
   constructor(mount: Mount, handle: Handle, flags: number) {
     this.#mount = mount;
@@ -73,6 +78,16 @@ export class MountedFile implements OpenFile {
 
   *#read(into: Uint8Array, position: number): Task<number> {
     this.#check(O_WRONLY);
+    const before = this.#reads;
+    try {
+      return yield* this.#readAny(into, position);
+    } finally {
+      // What is read because a part of its page is written counts as little as for Linux.
+      if (this.#reads !== before) this.node.atimeStale = true;
+    }
+  }
+
+  *#readAny(into: Uint8Array, position: number): Task<number> {
     checkPosition(position);
     if (into.length === 0) return 0;
     if (this.#isDirect) return yield* this.readThrough(into, position);
@@ -100,13 +115,13 @@ export class MountedFile implements OpenFile {
   *readThrough(into: Uint8Array, position: number): Task<number> {
     const { session } = this.#mount;
     const most = session.agreed.maxReadBytes;
+    this.#reads += 1;
     for (let done = 0; ; ) {
       const size = Math.min(most, into.length - done);
       const body = bodyOf(ReadIn, { fh: this.fh, offset: position + done, size, flags: this.flags });
       const call = { opcode: opcodes.READ, nodeid: this.node.nodeid, body, room: size };
       const got = yield* session.transfer(call, into.subarray(done));
       done += got;
-      this.node.atimeStale = true;
       if (got < size || done === into.length) return done;
     }
   }
@@ -228,6 +243,7 @@ export class MountedFile implements OpenFile {
     const body = bodyOf(FallocateIn, { fh: this.fh, offset, length, mode });
     yield* this.#mount.asked({ opcode: opcodes.FALLOCATE, nodeid: node.nodeid, body }, EOPNOTSUPP);
     node.pages?.invalidate();
+    if ((mode & FALLOC_FL_KEEP_SIZE) === 0) node.grow(offset + length);
     this.#mount.expire(node);
   }
 
@@ -240,7 +256,21 @@ export class MountedFile implements OpenFile {
     yield* this.#mount.flush(this.node);
     const body = bodyOf(LseekIn, { fh: this.fh, offset, whence });
     const call = { opcode: opcodes.LSEEK, nodeid: this.node.nodeid, body };
-    return LseekOut.offset(yield* this.#mount.asked(call, EINVAL), 0);
+    try {
+      return LseekOut.offset(yield* this.#mount.asked(call, ENOSYS), 0);
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.errno !== ENOSYS) throw error;
+      return yield* this.#seekWithoutHoles(offset, whence);
+    }
+  }
+
+  /** generic_file_llseek: all of the file is data, and there is a hole at its end. */
+  *#seekWithoutHoles(offset: number, whence: number): Task<number> {
+    yield* this.#mount.refresh(this.node, this);
+    const { size } = this.node;
+    if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new Refusal(EINVAL);
+    if (offset < 0 || offset >= size) throw new Refusal(ENXIO);
+    return whence === SEEK_HOLE ? size : offset;
   }
 
   copyTo(target: OpenFile, fromOffset: number, toOffset: number, length: number): Task<number> {
@@ -308,6 +338,8 @@ export class MountedFile implements OpenFile {
 
   *#setLock(lock: FileLock, wait: boolean): Task<void> {
     this.#checkOpen();
+    const lacking = lock.type === F_RDLCK ? O_WRONLY : lock.type === F_WRLCK ? O_RDONLY : undefined;
+    if ((this.flags & O_ACCMODE) === lacking) throw new Refusal(EBADF);
     if (!this.#mount.session.has(fuse.INIT.POSIX_LOCKS)) return;
     const opcode = wait ? opcodes.SETLKW : opcodes.SETLK;
     yield* this.#mount.session.call({

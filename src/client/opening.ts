@@ -82,6 +82,7 @@ export class Opener {
     yield* this.#mount.rights.require(node, wanted);
     const { credentials } = this.#mount.session;
     if ((flags & O_NOATIME) !== 0 && !owns(node.attributes, credentials)) throw new Refusal(EPERM);
+    if ((flags & O_TRUNC) !== 0 && !this.#mount.dropsIds) yield* this.#mount.dropSetIds(node);
     const handle = yield* this.handle(node, flags);
     return yield* this.#opened(handle, flags, (flags & O_TRUNC) !== 0, began);
   }

@@ -149,8 +149,8 @@ export class Tree {
     return node;
   }
 
-  /** A reply has told the attributes of an inode. */
-  learn(node: Node, attributes: Attributes, validMs: number): void {
+  /** A reply has told the attributes of an inode. `ours`: what differs of its times we have asked for. */
+  learn(node: Node, attributes: Attributes, validMs: number, ours = false): void {
     const before = node.attributes;
     node.attributes = attributes;
     node.attributesUntil = this.until(validMs);
@@ -164,10 +164,11 @@ export class Tree {
       if (node.touched) node.attributes = { ...attributes, mtimeNs, ctimeNs };
       return;
     }
+    const { size } = node;
     node.resize(Number(attributes.size));
     // Others have changed what we have pages of.
     if (!this.#session.has(flags.INIT.AUTO_INVAL_DATA)) return;
-    if (before.mtimeNs !== attributes.mtimeNs || before.size !== attributes.size) node.pages?.invalidate();
+    if ((before.mtimeNs !== attributes.mtimeNs && !ours) || size !== node.size) node.pages?.invalidate();
   }
 
   /** Remembers that a name leads to an inode, or to none. */
