@@ -114,12 +114,13 @@ export class Transport {
   constructor(socketPath: string, options: TransportOptions) {
     const { queueSize, dataBytes, timeoutMs } = options;
     this.#timeoutMs = timeoutMs;
-    const frontEnd = FrontEnd.connect(socketPath, timeoutMs, WITHOUT_SLOTS);
-    this.#frontEnd = frontEnd;
     [this.#interruptFd, this.#notifyFd] = pipe();
+    let frontEnd: FrontEnd | undefined;
     try {
+      frontEnd = FrontEnd.connect(socketPath, timeoutMs, WITHOUT_SLOTS);
+      this.#frontEnd = frontEnd;
       this.#indirect = frontEnd.indirectDescriptors;
-      const queues = Math.min(1 + options.queues, Math.max(2, frontEnd.queueCount()));
+      const queues = queuesOf(frontEnd, options.queues);
       const ringBytes = roundUp(DriverQueue.bytes(queueSize, this.#indirect ? BUFFERS : 0), PAGE);
       const dataAt = queues * ringBytes;
       const slotBytes = REQUEST_BYTES + REPLY_BYTES;
@@ -135,7 +136,7 @@ export class Transport {
       for (let i = 0; i < DATA_SLOTS; i += 1) this.#large.push(slotAt(largeAt + i * largeBytes, true));
       for (let index = 0; index < queues; index += 1) this.#startQueue(index, index * ringBytes, queueSize);
     } catch (error) {
-      frontEnd.close();
+      frontEnd?.close();
       closeFd(this.#interruptFd);
       closeFd(this.#notifyFd);
       throw error;
@@ -393,8 +394,9 @@ export class Transport {
     } catch (error) {
       // It has gone meanwhile, or does not answer: so be it.
       if (!(error instanceof VhostError)) throw error;
+    } finally {
+      this.fail(new ConnectionError('EBADF', 'the share is closed'));
     }
-    this.fail(new ConnectionError('EBADF', 'the share is closed'));
   }
 
   #end(): void {
@@ -404,6 +406,14 @@ export class Transport {
     closeFd(this.#notifyFd);
     this.#frontEnd.close();
   }
+}
+
+/** virtio 5.11.2: hiprio, and one request queue at least. Throws VhostError. */
+function queuesOf(frontEnd: FrontEnd, wanted: number): number {
+  const most = frontEnd.queueCount();
+  if (most === undefined) return 2;
+  if (most < 2) throw new VhostError('UNSUPPORTED', `the back-end has ${most} queues; a file system has 2 or more`);
+  return Math.min(1 + wanted, most);
 }
 
 function slotAt(at: number, withData: boolean): Slot {

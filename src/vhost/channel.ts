@@ -17,7 +17,7 @@ export class Channel {
   readonly #peer: string;
   readonly #limitMs: number;
 
-  /** `limitMs`: how long `receive` waits for more of a message, -1 for ever; `peer`: the other end, for errors. */
+  /** `limitMs`: how long `receive` waits for a whole message, -1 for ever; `peer`: the other end, for errors. */
   constructor(fd: Fd, peer = 'the VMM', limitMs = -1) {
     this.fd = fd;
     this.#peer = peer;
@@ -27,9 +27,10 @@ export class Channel {
   /** The next message; undefined when the other end has closed. Throws VhostError. */
   receive(): Message | undefined {
     const fds: Fd[] = [];
+    const deadline = this.#limitMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + this.#limitMs;
     try {
       const header = new DataView(new ArrayBuffer(VhostHeader.bytes));
-      if (!this.#fill(header, fds, true)) return undefined;
+      if (!this.#fill(header, fds, true, deadline)) return undefined;
       const flags = VhostHeader.flags(header, 0);
       const size = VhostHeader.size(header, 0);
       const request = VhostHeader.request(header, 0);
@@ -40,7 +41,7 @@ export class Channel {
         throw new VhostError('MALFORMED', `vhost-user message ${request} announces ${size} bytes of payload`);
       }
       const payload = new DataView(new ArrayBuffer(size));
-      this.#fill(payload, fds, false);
+      this.#fill(payload, fds, false, deadline);
       return { request, flags, payload, fds };
     } catch (error) {
       for (const fd of fds) close(fd);
@@ -49,12 +50,10 @@ export class Channel {
   }
 
   /** Fills the view; false when the connection ended before its first byte and `mayEnd` allows that. */
-  #fill(view: DataView, fds: Fd[], mayEnd: boolean): boolean {
+  #fill(view: DataView, fds: Fd[], mayEnd: boolean, deadline: number): boolean {
     const target = new Uint8Array(view.buffer);
     for (let at = 0; at < target.length; ) {
-      if (this.#limitMs >= 0 && !waitReadable(this.fd, this.#limitMs)) {
-        throw new VhostError('TIMEOUT', `${this.#peer} has not answered within ${this.#limitMs} ms`);
-      }
+      this.#await(deadline);
       const received = receiveMessage(this.fd, target, at, target.length - at, fds);
       if (received < 0) throw new VhostError('CLOSED', `reading from ${this.#peer} failed: ${errnoName(received)}`);
       if (received === 0) {
@@ -64,6 +63,15 @@ export class Channel {
       at += received;
     }
     return true;
+  }
+
+  /** One that answers byte by byte has no more time than others. Signals end a wait early. */
+  #await(deadline: number): void {
+    if (deadline === Number.POSITIVE_INFINITY) return;
+    while (!waitReadable(this.fd, Math.max(0, Math.ceil(deadline - performance.now())))) {
+      if (performance.now() < deadline) continue;
+      throw new VhostError('TIMEOUT', `${this.#peer} has not answered within ${this.#limitMs} ms`);
+    }
   }
 
   /** Sends a message. Throws VhostError when the other end is gone. */

@@ -2,7 +2,7 @@
  * The front-end's side of vhost-user: what a VMM does, for programs that are a guest without a VM, and for tests. It
  * makes guest memory, shares it, and starts rings that a DriverQueue drives.
  */
-import { assert, type Fd } from '../core/index.ts';
+import { assert, type Fd, PAGE_BYTES } from '../core/index.ts';
 import { GuestMemory } from '../memory/index.ts';
 import {
   close,
@@ -26,6 +26,7 @@ import {
   Feature,
   type FrontEndName,
   HEADER_NEED_REPLY,
+  HEADER_REPLY,
   MAX_SHMEM_REGIONS,
   ProtocolFeature,
   ShmemConfig,
@@ -53,6 +54,9 @@ export const PROTOCOL_FEATURES =
   bit(ProtocolFeature.RESET_DEVICE) |
   bit(ProtocolFeature.CONFIGURE_MEM_SLOTS) |
   bit(ProtocolFeature.SHMEM);
+
+/** Half of the addresses that a process has. */
+const MAX_SHMEM_BYTES = 2 ** 46;
 
 export interface FrontEndQueue {
   readonly kickFd: Fd;
@@ -99,16 +103,27 @@ export class FrontEnd {
   }
 
   get indirectDescriptors(): boolean {
-    return (this.#features & bit(Feature.RING_INDIRECT_DESC)) !== 0n;
+    return this.#has(Feature.RING_INDIRECT_DESC);
   }
 
   get eventIdx(): boolean {
-    return (this.#features & bit(Feature.RING_EVENT_IDX)) !== 0n;
+    return this.#has(Feature.RING_EVENT_IDX);
+  }
+
+  #has(feature: bigint): boolean {
+    return (this.#features & bit(feature)) !== 0n;
+  }
+
+  #hasProtocol(feature: bigint): boolean {
+    return (this.#protocolFeatures & bit(feature)) !== 0n;
   }
 
   #negotiate(wanted: bigint): void {
     this.#features = this.#ask('GET_FEATURES').getBigUint64(0, true) & FEATURES;
-    if ((this.#features & bit(Feature.PROTOCOL_FEATURES)) !== 0n) {
+    if (!this.#has(Feature.VERSION_1)) {
+      throw new VhostError('UNSUPPORTED', 'the back-end does not offer VIRTIO_F_VERSION_1: it is of a legacy device');
+    }
+    if (this.#has(Feature.PROTOCOL_FEATURES)) {
       const offered = this.#ask('GET_PROTOCOL_FEATURES').getBigUint64(0, true);
       this.#protocolFeatures = offered & wanted;
       this.request('SET_PROTOCOL_FEATURES', bigU64(this.#protocolFeatures));
@@ -117,10 +132,9 @@ export class FrontEnd {
     this.request('SET_FEATURES', bigU64(this.#features));
   }
 
-  /** How many queues the device has, hiprio included: one more where the back-end does not say. */
-  queueCount(): number {
-    if (!this.#has(ProtocolFeature.MQ)) return 2;
-    return U64.value(this.#ask('GET_QUEUE_NUM'), 0);
+  /** How many queues the device has, hiprio included; undefined where the back-end does not say. */
+  queueCount(): number | undefined {
+    return this.#hasProtocol(ProtocolFeature.MQ) ? U64.value(this.#ask('GET_QUEUE_NUM'), 0) : undefined;
   }
 
   /** Bytes of the device's configuration space. */
@@ -128,16 +142,18 @@ export class FrontEnd {
     const payload = new DataView(new ArrayBuffer(Config.bytes + size));
     Config.set.offset(payload, 0, offset);
     Config.set.size(payload, 0, size);
-    const answer = this.#ask('GET_CONFIG', new Uint8Array(payload.buffer));
+    const answer = this.#ask('GET_CONFIG', new Uint8Array(payload.buffer), payload.byteLength);
     return new Uint8Array(answer.buffer, Config.bytes);
   }
 
   /** Sizes in bytes of the device's shared memory regions, by shmid; none where the back-end does not offer them. */
   sharedMemory(): number[] {
-    if (!this.#has(ProtocolFeature.SHMEM)) return [];
-    const answer = this.#ask('GET_SHMEM_CONFIG');
+    if (!this.#hasProtocol(ProtocolFeature.SHMEM)) return [];
+    const answer = this.#ask('GET_SHMEM_CONFIG', undefined, ShmemConfig.bytes);
     const sizeAt = (shmid: number): number => U64.value(answer, ShmemConfig.offsets.memorySizes + shmid * U64.bytes);
     const sizes = Array.from({ length: MAX_SHMEM_REGIONS }, (_, shmid) => sizeAt(shmid));
+    const odd = sizes.find((size) => size % PAGE_BYTES !== 0 || size > MAX_SHMEM_BYTES);
+    if (odd !== undefined) throw new VhostError('MALFORMED', `the back-end has a shared memory region of ${odd} bytes`);
     return sizes.slice(0, sizes.findLastIndex((size) => size > 0) + 1);
   }
 
@@ -158,7 +174,13 @@ export class FrontEnd {
   /** Makes guest memory and shares it. Throws VhostError('MEMORY') when the back-end refuses it. */
   addMemory(guestAddress: number, sizeBytes: number): void {
     const fd = sealedMemfd('guest-memory', sizeBytes);
-    const hostAddress = mapShared(fd, sizeBytes, 0);
+    let hostAddress: number;
+    try {
+      hostAddress = mapShared(fd, sizeBytes, 0);
+    } catch (error) {
+      close(fd);
+      throw error;
+    }
     this.#regions.push({ fd, sizeBytes, guestAddress, hostAddress });
     this.memory.add({
       guestAddress,
@@ -167,21 +189,11 @@ export class FrontEnd {
       hostAddress,
       buffer: viewMemory(hostAddress, sizeBytes),
     });
-    if (this.#has(ProtocolFeature.CONFIGURE_MEM_SLOTS)) {
+    if (this.#hasProtocol(ProtocolFeature.CONFIGURE_MEM_SLOTS)) {
       this.#acknowledged('ADD_MEM_REG', singleRegion(described(this.#regions[this.#regions.length - 1])), [fd]);
     } else {
       this.#setTable();
     }
-  }
-
-  #has(feature: bigint): boolean {
-    return (this.#protocolFeatures & bit(feature)) !== 0n;
-  }
-
-  /** For back-ends that take regions only all at once. */
-  #setTable(): void {
-    const fds = this.#regions.map(({ fd }) => fd);
-    this.#acknowledged('SET_MEM_TABLE', memoryTable(this.#regions.map(described)), fds);
   }
 
   /** Takes memory away again, here as well: its rings must be stopped. */
@@ -189,12 +201,18 @@ export class FrontEnd {
     const at = this.#regions.findIndex((region) => region.guestAddress === guestAddress);
     assert(at >= 0, 'no such region');
     const [region] = this.#regions.splice(at, 1);
-    if (this.#has(ProtocolFeature.CONFIGURE_MEM_SLOTS)) {
+    if (this.#hasProtocol(ProtocolFeature.CONFIGURE_MEM_SLOTS)) {
       this.#acknowledged('REM_MEM_REG', singleRegion(described(region)));
     } else {
       this.#setTable();
     }
     this.#unmap(region);
+  }
+
+  /** For back-ends that take regions only all at once. */
+  #setTable(): void {
+    const fds = this.#regions.map(({ fd }) => fd);
+    this.#acknowledged('SET_MEM_TABLE', memoryTable(this.#regions.map(described)), fds);
   }
 
   #unmap(region: OwnRegion): void {
@@ -216,7 +234,7 @@ export class FrontEnd {
     this.#acknowledged('SET_VRING_ADDR', this.#ringPayload(index, driver));
     this.#acknowledged('SET_VRING_CALL', u64(index), [queue.callFd]);
     this.#acknowledged('SET_VRING_KICK', u64(index), [queue.kickFd]);
-    if ((this.#features & bit(Feature.PROTOCOL_FEATURES)) !== 0n) {
+    if (this.#has(Feature.PROTOCOL_FEATURES)) {
       this.#acknowledged('SET_VRING_ENABLE', vringState(index, 1));
     }
     return queue;
@@ -233,7 +251,7 @@ export class FrontEnd {
 
   /** Stops a queue; its next available index. */
   stopQueue(index: number): number {
-    const answer = this.#ask('GET_VRING_BASE', vringState(index, 0));
+    const answer = this.#ask('GET_VRING_BASE', vringState(index, 0), VringState.bytes);
     this.#closeQueue(index);
     return VringState.num(answer, 0);
   }
@@ -257,27 +275,32 @@ export class FrontEnd {
 
   /** Sends a message and waits until it is done. Throws VhostError when the back-end refuses it. */
   #acknowledged(name: FrontEndName, payload: Uint8Array, fds: readonly number[] = []): void {
-    if (!this.#has(ProtocolFeature.REPLY_ACK)) {
+    if (!this.#hasProtocol(ProtocolFeature.REPLY_ACK)) {
       this.request(name, payload, fds);
       return;
     }
     this.#channel.send(codeOf(name), HEADER_NEED_REPLY, payload, fds);
-    if (U64.value(this.#answer(name), 0) !== 0) throw new VhostError('UNSUPPORTED', `the back-end refuses ${name}`);
+    if (U64.value(this.#answer(name, U64.bytes), 0) !== 0)
+      throw new VhostError('UNSUPPORTED', `the back-end refuses ${name}`);
   }
 
-  /** Sends a message that has an answer of its own. */
-  #ask(name: FrontEndName, payload: Uint8Array = new Uint8Array(0)): DataView {
+  /** Sends a message that has an answer of its own, of so many bytes. */
+  #ask(name: FrontEndName, payload: Uint8Array = new Uint8Array(0), answerBytes: number = U64.bytes): DataView {
     this.request(name, payload);
-    return this.#answer(name);
+    return this.#answer(name, answerBytes);
   }
 
-  #answer(name: FrontEndName): DataView {
+  #answer(name: FrontEndName, bytes: number): DataView {
     const message = this.#channel.receive();
     if (message === undefined) throw new VhostError('CLOSED', `the back-end closed the connection at ${name}`);
-    if (message.request !== codeOf(name)) {
-      throw new VhostError('MALFORMED', `${name} was answered with message ${message.request}`);
-    }
-    return message.payload;
+    const { request, flags, payload, fds } = message;
+    for (const fd of fds) close(fd);
+    const said = (what: string): VhostError => new VhostError('MALFORMED', `${name} was answered with ${what}`);
+    if (request !== codeOf(name)) throw said(`message ${request}`);
+    if ((flags & HEADER_REPLY) === 0) throw said('a message that is no reply');
+    if (fds.length > 0) throw said(`${fds.length} descriptors`);
+    if (payload.byteLength !== bytes) throw said(`${payload.byteLength} bytes, not ${bytes}`);
+    return payload;
   }
 
   /** Goes, as a VMM that ends or is killed does. */

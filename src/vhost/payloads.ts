@@ -3,6 +3,7 @@ import { assert } from '../core/index.ts';
 import type { RegionRequest } from './mapped-memory.ts';
 import {
   MAX_SHMEM_REGIONS,
+  MAX_TABLE_REGIONS,
   MemoryRegion,
   MemoryTable,
   ShmemConfig,
@@ -30,19 +31,20 @@ export function vringState(index: number, num: number): Uint8Array {
 /** The payload of ADD_MEM_REG and REM_MEM_REG. */
 export function singleRegion(request: RegionRequest): Uint8Array {
   const view = new DataView(new ArrayBuffer(SingleMemoryRegion.bytes));
-  writeRegion(view, SingleMemoryRegion.offsets.region, request);
+  putRegion(view, SingleMemoryRegion.offsets.region, request);
   return new Uint8Array(view.buffer);
 }
 
 /** The payload of SET_MEM_TABLE. */
-export function memoryTable(requests: readonly RegionRequest[]): Uint8Array {
-  const view = new DataView(new ArrayBuffer(MemoryTable.bytes + requests.length * MemoryRegion.bytes));
-  MemoryTable.set.nregions(view, 0, requests.length);
-  for (const [i, request] of requests.entries()) writeRegion(view, MemoryTable.bytes + i * MemoryRegion.bytes, request);
+export function memoryTable(regions: readonly RegionRequest[]): Uint8Array {
+  assert(regions.length <= MAX_TABLE_REGIONS, 'more regions than SET_MEM_TABLE has');
+  const view = new DataView(new ArrayBuffer(MemoryTable.bytes + regions.length * MemoryRegion.bytes));
+  MemoryTable.set.nregions(view, 0, regions.length);
+  for (const [i, region] of regions.entries()) putRegion(view, MemoryTable.bytes + i * MemoryRegion.bytes, region);
   return new Uint8Array(view.buffer);
 }
 
-function writeRegion(view: DataView, at: number, request: RegionRequest): void {
+function putRegion(view: DataView, at: number, request: RegionRequest): void {
   MemoryRegion.set.guestPhysAddr(view, at, request.guestAddress);
   MemoryRegion.set.memorySize(view, at, request.sizeBytes);
   MemoryRegion.set.userspaceAddr(view, at, request.userAddress);
