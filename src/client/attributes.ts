@@ -1,5 +1,7 @@
 /** Attributes and times as FUSE has them. */
+import { EIO } from '../core/index.ts';
 import { Attr, AttrOut, EntryOut } from '../fuse/index.ts';
+import { Refusal } from './refusal.ts';
 import type { Attributes } from './volume.ts';
 
 export const S_IFMT = 0o170000;
@@ -9,8 +11,18 @@ export const S_IFLNK = 0o120000;
 
 const NS = 1_000_000_000n;
 
-/** The struct fuse_attr at `at`. */
+/** S_IFIFO, S_IFCHR, S_IFDIR, S_IFBLK, S_IFREG, S_IFLNK, S_IFSOCK: by the number that S_IFMT leaves, shifted. */
+const TYPES = [1, 2, 4, 6, 8, 10, 12];
+const SIZE_MAX = 2n ** 63n - 1n;
+
+/** The struct fuse_attr at `at`. Throws EIO where no file can be like that (fs/fuse/dir.c, fuse_invalid_attr). */
 export function attributesAt(view: DataView, at: number): Attributes {
+  const attributes = anyAttributesAt(view, at);
+  if (!TYPES.includes((attributes.mode & S_IFMT) >> 12) || attributes.size > SIZE_MAX) throw new Refusal(EIO);
+  return attributes;
+}
+
+function anyAttributesAt(view: DataView, at: number): Attributes {
   const { offsets } = Attr;
   const long = (field: keyof typeof offsets): bigint => view.getBigUint64(at + offsets[field], true);
   const time = (field: 'atime' | 'mtime' | 'ctime'): bigint =>
@@ -36,6 +48,8 @@ export function attributesAt(view: DataView, at: number): Attributes {
 export interface Entry {
   /** 0n: there is no such name. */
   readonly nodeid: bigint;
+  /** Of another file, where it is another one. */
+  readonly generation: bigint;
   readonly entryValidMs: number;
   readonly attrValidMs: number;
   readonly attributes: Attributes;
@@ -43,13 +57,16 @@ export interface Entry {
   readonly flags: number;
 }
 
+/** Throws EIO where no file can be like that. */
 export function entryAt(view: DataView, at: number): Entry {
   const attrAt = at + EntryOut.offsets.attr;
+  const nodeid = view.getBigUint64(at + EntryOut.offsets.nodeid, true);
   return {
-    nodeid: view.getBigUint64(at + EntryOut.offsets.nodeid, true),
+    nodeid,
+    generation: view.getBigUint64(at + EntryOut.offsets.generation, true),
     entryValidMs: EntryOut.entryValid(view, at) * 1000 + EntryOut.entryValidNsec(view, at) / 1e6,
     attrValidMs: EntryOut.attrValid(view, at) * 1000 + EntryOut.attrValidNsec(view, at) / 1e6,
-    attributes: attributesAt(view, attrAt),
+    attributes: nodeid === 0n ? anyAttributesAt(view, attrAt) : attributesAt(view, attrAt),
     flags: Attr.flags(view, attrAt),
   };
 }

@@ -11,19 +11,21 @@ import {
 } from '../fuse/index.ts';
 import { SysError } from '../sys/index.ts';
 import { VhostError } from '../vhost/index.ts';
-import { attributesAt, attrValidMs } from './attributes.ts';
+import { attributesAt, attrValidMs, S_IFDIR, S_IFMT } from './attributes.ts';
 import { bodyOf } from './body.ts';
 import { DAX_RANGE_BYTES, type DaxOps, DaxRanges } from './dax.ts';
+import { ShareError } from './error.ts';
 import { Mount } from './mount.ts';
 import { MountedVolume } from './mounted-volume.ts';
 import { PageCache } from './page-cache.ts';
-import { ConnectionError } from './refusal.ts';
+import { ConnectionError, Refusal } from './refusal.ts';
 import { Session, type Tracer } from './session.ts';
 import { Share } from './share.ts';
 import { ShareSync } from './share-sync.ts';
 import { finished, promised, type Task } from './task.ts';
 import { Transport } from './transport.ts';
 import { type CacheMode, type Node, ROOT_NODE, Tree } from './tree.ts';
+import type { Attributes } from './volume.ts';
 import { WindowThread } from './window-thread.ts';
 
 export interface ConnectOptions {
@@ -143,12 +145,11 @@ function* mountWith(
   const session = new Session(transport, { credentials, writeback, dax: window !== undefined, dataBytes: DATA_BYTES });
   session.tracer = options.trace;
   yield* session.init();
-  const reply = yield* session.call({ opcode: opcodes.GETATTR, nodeid: ROOT_NODE, body: bodyOf(GetattrIn, {}) });
-  const root = attributesAt(reply, AttrOut.offsets.attr);
+  const { root, validMs } = yield* rootOf(session);
   const limit = options.cacheNames ?? DEFAULTS.cacheNames;
   const leaving = (node: Node): Task<void> | undefined => node.dax?.drop();
   const tree = new Tree(session, root, { mode, limit, leaving });
-  tree.learn(tree.root, root, attrValidMs(reply));
+  tree.learn(tree.root, root, validMs);
   const { agreed } = session;
   const pages = new PageCache({
     limitBytes: options.cacheBytes ?? DEFAULTS.cacheBytes,
@@ -193,4 +194,16 @@ function daxOps(session: Session): DaxOps {
       yield* session.call({ opcode: opcodes.REMOVEMAPPING, nodeid, body });
     },
   };
+}
+
+/** Throws ShareError where the daemon refuses it, ConnectionError where it is no directory. */
+function* rootOf(session: Session): Task<{ root: Attributes; validMs: number }> {
+  try {
+    const reply = yield* session.call({ opcode: opcodes.GETATTR, nodeid: ROOT_NODE, body: bodyOf(GetattrIn, {}) });
+    const root = attributesAt(reply, AttrOut.offsets.attr);
+    if ((root.mode & S_IFMT) !== S_IFDIR) throw new ConnectionError('EPROTO', 'the root of the share is no directory');
+    return { root, validMs: attrValidMs(reply) };
+  } catch (error) {
+    throw error instanceof Refusal ? new ShareError(-error.errno, 'stat', '/') : error;
+  }
 }

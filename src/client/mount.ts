@@ -105,6 +105,7 @@ export class Mount {
 
   /** GETATTR, where it is due; `now`: in any case. */
   *refresh(node: Node, file?: MountedFile, now = false): Task<void> {
+    node.check();
     if (!now && !node.stale && this.isFresh(node)) return;
     const handle = file === undefined ? {} : { getattrFlags: fuse.GETATTR_IN.FH, fh: file.fh };
     const body = bodyOf(GetattrIn, handle);

@@ -21,6 +21,8 @@ import type { DirectoryEntry, OpenDirectory } from './volume.ts';
 
 const LIST_BYTES = 65536;
 const NAME_MAX = 255;
+/** Replies with nothing else. */
+const MOST_DOTS = 2;
 
 export class MountedDirectory implements OpenDirectory {
   readonly #mount: Mount;
@@ -37,7 +39,8 @@ export class MountedDirectory implements OpenDirectory {
   }
 
   *#read(position: bigint): Task<readonly DirectoryEntry[]> {
-    for (let from = position; ; ) {
+    // `.` and `..` may come in replies of their own; a daemon that has more of them would keep us for ever.
+    for (let [from, replies] = [position, 0]; replies <= MOST_DOTS; replies += 1) {
       const entries = yield* this.#list(from);
       if (entries.length === 0) return [];
       const shown = entries.filter(({ name }) => !isDots(name));
@@ -45,6 +48,7 @@ export class MountedDirectory implements OpenDirectory {
       // Nothing but the directory itself and its parent.
       from = entries[entries.length - 1].next;
     }
+    throw new Refusal(EIO);
   }
 
   /** As `read`, with `.` and `..` where the daemon lists them: getdents(2). */
@@ -76,7 +80,7 @@ export class MountedDirectory implements OpenDirectory {
       if (bytes > reply.byteLength - at) break;
       const nameAt = reply.byteOffset + dirent + Dirent.offsets.name;
       const name = new Uint8Array(reply.buffer, nameAt, length).slice();
-      if (name.includes(SLASH)) throw new Refusal(EIO);
+      if (name.includes(SLASH) || name.includes(0)) throw new Refusal(EIO);
       if (plus) this.#learn(reply, at, name);
       entries.push({
         name,
@@ -91,12 +95,19 @@ export class MountedDirectory implements OpenDirectory {
   }
 
   #learn(reply: DataView, at: number, name: Uint8Array): void {
-    const entry = entryAt(reply, at);
-    if (entry.nodeid === 0n || isDots(name)) return;
-    const { tree } = this.#mount;
-    const node = tree.take(entry);
-    tree.link(this.#handle.node, Buffer.from(name).toString('latin1'), node, entry.entryValidMs);
-    tree.release(node);
+    const nodeid = reply.getBigUint64(at + Direntplus.offsets.entryOut, true);
+    if (nodeid === 0n || isDots(name)) return;
+    const { tree, session } = this.#mount;
+    try {
+      const entry = entryAt(reply, at);
+      const node = tree.take(entry);
+      tree.link(this.#handle.node, Buffer.from(name).toString('latin1'), node, entry.entryValidMs);
+      tree.release(node);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      // fs/fuse/readdir.c, parse_dirplusfile: the name is listed all the same.
+      session.forget(nodeid, 1);
+    }
   }
 
   sync(): Task<void> {

@@ -1,5 +1,5 @@
 /** An open file of a share: reads and writes by pages, by the window or straight, as its handle allows. */
-import { EBADF, EINVAL, EISDIR, ENOSYS, ENXIO, EOPNOTSUPP } from '../core/index.ts';
+import { EBADF, EINVAL, EIO, EISDIR, ENOSYS, ENXIO, EOPNOTSUPP, EOVERFLOW } from '../core/index.ts';
 import {
   FallocateIn,
   FlushIn,
@@ -33,6 +33,7 @@ const SEEK_DATA = 3;
 const F_RDLCK = 0;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
+const OFFSET_MAX = 2n ** 63n - 1n;
 /** One for all that this client opens: as one process's. */
 const LOCK_OWNER = 1n;
 
@@ -69,6 +70,7 @@ export class MountedFile implements OpenFile {
 
   #check(forbidden: number): void {
     if (this.#closed || (this.flags & O_ACCMODE) === forbidden) throw new Refusal(EBADF);
+    this.node.check();
     if (this.node.isDirectory) throw new Refusal(EISDIR);
   }
 
@@ -186,7 +188,7 @@ export class MountedFile implements OpenFile {
       const body = bodyOf(WriteIn, { ...fields, writeFlags });
       const reply = yield* session.call({ opcode: opcodes.WRITE, nodeid: this.node.nodeid, body, data });
       const written = WriteOut.size(reply, 0);
-      if (written === 0 || written > data.length) throw new Refusal(EINVAL);
+      if (written === 0 || written > data.length) throw new Refusal(EIO);
       done += written;
     }
   }
@@ -202,6 +204,7 @@ export class MountedFile implements OpenFile {
 
   #checkOpen(): void {
     if (this.#closed) throw new Refusal(EBADF);
+    this.node.check();
   }
 
   change(changes: Changes): Task<void> {
@@ -257,7 +260,9 @@ export class MountedFile implements OpenFile {
     const body = bodyOf(LseekIn, { fh: this.fh, offset, whence });
     const call = { opcode: opcodes.LSEEK, nodeid: this.node.nodeid, body };
     try {
-      return LseekOut.offset(yield* this.#mount.asked(call, ENOSYS), 0);
+      const found = LseekOut.offset(yield* this.#mount.asked(call, ENOSYS), 0);
+      if (!Number.isSafeInteger(found)) throw new Refusal(EOVERFLOW);
+      return found;
     } catch (error) {
       if (!(error instanceof Refusal) || error.errno !== ENOSYS) throw error;
       return yield* this.#seekWithoutHoles(offset, whence);
@@ -285,16 +290,18 @@ export class MountedFile implements OpenFile {
     yield* this.#mount.flush(this.node);
     yield* this.#mount.flush(target.node);
     yield* this.#mount.dropSetIds(target.node, target);
+    const most = Math.min(length, 0x7fff_f000);
     const body = bodyOf(CopyFileRangeIn, {
       fhIn: this.fh,
       offIn: fromOffset,
       nodeidOut: target.node.nodeid,
       fhOut: target.fh,
       offOut: toOffset,
-      len: Math.min(length, 0x7fff_f000),
+      len: most,
     });
     const call = { opcode: opcodes.COPY_FILE_RANGE, nodeid: this.node.nodeid, body };
     const copied = WriteOut.size(yield* this.#mount.asked(call, EOPNOTSUPP), 0);
+    if (copied > most) throw new Refusal(EIO);
     target.node.pages?.invalidate(toOffset, toOffset + copied);
     target.node.grow(toOffset + copied);
     this.#mount.expire(target.node);
@@ -312,12 +319,16 @@ export class MountedFile implements OpenFile {
     const call = { opcode: opcodes.GETLK, nodeid: this.node.nodeid, body: this.#lockBody(lock) };
     const reply = yield* this.#mount.session.call(call);
     const at = LkOut.offsets.lk;
-    return {
+    const found = {
       start: reply.getBigUint64(at, true),
       end: reply.getBigUint64(at + 8, true),
       type: reply.getUint32(at + 16, true),
       pid: reply.getUint32(at + 20, true),
     };
+    // fs/fuse/file.c, convert_fuse_file_lock
+    const isRange = found.start <= found.end && found.end <= OFFSET_MAX;
+    if (found.type > F_UNLCK || (found.type !== F_UNLCK && !isRange)) throw new Refusal(EIO);
+    return found;
   }
 
   #lockBody({ type, start, end, pid }: FileLock): Uint8Array {

@@ -1,5 +1,5 @@
 /** The Volume of a mounted share: what a guest's kernel does between a system call and its requests (fs/fuse/dir.c). */
-import { EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, EPERM, ENOTEMPTY, EBUSY } from '../core/index.ts';
+import { EBUSY, EEXIST, EINVAL, EIO, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EPERM } from '../core/index.ts';
 import {
   flags as fuse,
   Kstatfs,
@@ -12,7 +12,7 @@ import {
   RenameIn,
 } from '../fuse/index.ts';
 import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from '../sys/index.ts';
-import { entryAt, S_IFLNK, S_IFMT } from './attributes.ts';
+import { entryAt, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './attributes.ts';
 import { bodyOf } from './body.ts';
 import type { Mount } from './mount.ts';
 import { MountedDirectory } from './mounted-directory.ts';
@@ -153,7 +153,10 @@ export class MountedVolume implements Volume {
     const call = { opcode: opcodes.READLINK, nodeid: node.nodeid, room: PATH_BYTES - 1 };
     const reply = yield* session.call(call);
     node.atimeStale = true;
-    const target = new Uint8Array(reply.buffer);
+    const bytes = new Uint8Array(reply.buffer);
+    const end = bytes.indexOf(0);
+    // To the kernel it is a string (fs/namei.c).
+    const target = end < 0 ? bytes : bytes.slice(0, end);
     if (mode !== 'none' && session.has(fuse.INIT.CACHE_SYMLINKS)) node.target = target;
     return target;
   }
@@ -180,14 +183,13 @@ export class MountedVolume implements Volume {
   mkdir(path: SharePath, mode: number): Task<void> {
     const fields = this.#mount.masked(mode & 0o1777);
     const body: BodyOfName = (name) => bodyOf(MkdirIn, fields, name);
-    return this.#mount.named('mkdir', this.#make(path, opcodes.MKDIR, body), path);
+    return this.#mount.named('mkdir', this.#make(path, opcodes.MKDIR, S_IFDIR, body), path);
   }
 
   mknod(path: SharePath, mode: number, rdev: number): Task<void> {
     const fields = { ...this.#mount.masked(mode), rdev };
     const body: BodyOfName = (name) => bodyOf(MknodIn, fields, name);
-    const isDevice = (mode & S_IFMT) === S_IFBLK || (mode & S_IFMT) === S_IFCHR;
-    return this.#mount.named('mknod', this.#make(path, opcodes.MKNOD, body, isDevice), path);
+    return this.#mount.named('mknod', this.#make(path, opcodes.MKNOD, mode & S_IFMT || S_IFREG, body), path);
   }
 
   symlink(target: SharePath, path: SharePath): Task<void> {
@@ -198,15 +200,17 @@ export class MountedVolume implements Volume {
 
   *#symlink(text: Uint8Array, path: SharePath, body: BodyOfName): Task<void> {
     if (text.length === 0) throw new Refusal(ENOENT);
-    yield* this.#make(path, opcodes.SYMLINK, body);
+    if (text.length >= PATH_BYTES) throw new Refusal(ENAMETOOLONG);
+    if (text.includes(0)) throw new Refusal(EINVAL);
+    yield* this.#make(path, opcodes.SYMLINK, S_IFLNK, body);
   }
 
   /** MKDIR, MKNOD, SYMLINK, LINK: what is asked for of a new name. */
-  *#make(path: SharePath, opcode: Opcode, body: BodyOfName, isDevice = false): Task<void> {
-    yield* this.#in(path, (place) => this.#makeIn(place, opcode, body, isDevice));
+  *#make(path: SharePath, opcode: Opcode, type: number, body: BodyOfName): Task<void> {
+    yield* this.#in(path, (place) => this.#makeIn(place, opcode, type, body));
   }
 
-  *#makeIn(place: Place, opcode: Opcode, body: BodyOfName, isDevice: boolean): Task<void> {
+  *#makeIn(place: Place, opcode: Opcode, type: number, body: BodyOfName): Task<void> {
     const { session, tree } = this.#mount;
     const { parent, name } = place;
     if (place.isSpecial) throw new Refusal(EEXIST);
@@ -214,9 +218,12 @@ export class MountedVolume implements Volume {
     if (!parent.isDirectory) throw new Refusal(ENOTDIR);
     if (tree.find(parent, name)?.node !== undefined) throw new Refusal(EEXIST);
     yield* this.#requireCreation(place);
+    const isDevice = opcode === opcodes.MKNOD && (type === S_IFBLK || type === S_IFCHR);
     if (isDevice && session.credentials.uid !== 0) throw new Refusal(EPERM);
     const entry = entryAt(yield* session.call({ opcode, nodeid: parent.nodeid, body: body(nameBytes(name)) }), 0);
     this.#mount.expire(parent);
+    // fs/fuse/dir.c, create_new_entry
+    if ((entry.attributes.mode & S_IFMT) !== type) throw new Refusal(EIO);
     const node = tree.take(entry);
     tree.link(parent, name, node, entry.entryValidMs);
     tree.release(node);
@@ -356,7 +363,7 @@ export class MountedVolume implements Volume {
     try {
       if (node.isDirectory) throw new Refusal(EPERM);
       const body: BodyOfName = (name) => bodyOf(LinkIn, { oldnodeid: node.nodeid }, name);
-      yield* this.#make(path, opcodes.LINK, body);
+      yield* this.#make(path, opcodes.LINK, node.attributes.mode & S_IFMT, body);
       this.#mount.expire(node);
     } finally {
       this.#mount.tree.release(node);

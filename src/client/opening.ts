@@ -1,5 +1,5 @@
 /** open(2): OPEN, OPENDIR and CREATE, and what the kernel does around them (fs/namei.c, fs/fuse/file.c and dir.c). */
-import { EEXIST, EINVAL, EISDIR, ELOOP, ENOSYS, ENOTDIR, ENXIO, EPERM } from '../core/index.ts';
+import { EEXIST, EINVAL, EIO, EISDIR, ELOOP, ENOSYS, ENOTDIR, ENXIO, EPERM } from '../core/index.ts';
 import { CreateIn, CreateOut, flags as fuse, MknodIn, OpenIn, OpenOut, opcodes } from '../fuse/index.ts';
 import {
   O_ACCMODE,
@@ -188,6 +188,7 @@ export class Opener {
       const reply = yield* this.#mount.asked({ opcode: opcodes.CREATE, nodeid: parent.nodeid, body }, ENOSYS);
       this.#mount.expire(parent);
       const entry = entryAt(reply, 0);
+      if ((entry.attributes.mode & S_IFMT) !== S_IFREG) throw new Refusal(EIO);
       const node = tree.take(entry);
       tree.link(parent, name, node, entry.entryValidMs);
       const at = CreateOut.offsets.open;

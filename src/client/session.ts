@@ -1,5 +1,5 @@
 /** A FUSE session as a guest has it: INIT, requests whose replies are held against the protocol, FORGET. */
-import { PAGE_BYTES } from '../core/index.ts';
+import { assert, errnoName, PAGE_BYTES } from '../core/index.ts';
 import {
   BatchForgetIn,
   ForgetOne,
@@ -129,7 +129,7 @@ export class Session {
     const offered2 = FLAGS2 | (dax ? INIT2.HAS_INODE_DAX : 0);
     InitIn.set.flags(view, 0, offered);
     InitIn.set.flags2(view, 0, offered2);
-    const reply = yield* this.call({ opcode: opcodes.INIT, nodeid: 0n, body });
+    const reply = yield* this.#askInit(body);
     const [major, minor] = [InitOut.major(reply, 0), InitOut.minor(reply, 0)];
     if (major !== flags.KERNEL_VERSION || minor < 27) {
       throw this.#broken(`the daemon speaks FUSE ${major}.${minor}; 7.27 or newer is needed`);
@@ -147,6 +147,15 @@ export class Session {
       maxReadBytes: maxBytes,
       timeGranNs: Math.max(1, InitOut.timeGran(reply, 0)),
     };
+  }
+
+  *#askInit(body: Uint8Array): Task<DataView> {
+    try {
+      return yield* this.call({ opcode: opcodes.INIT, nodeid: 0n, body });
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      throw this.#broken(`the daemon refuses FUSE_INIT: ${errnoName(error.errno)}`);
+    }
   }
 
   /** Whether both sides have a flag of INIT. */
@@ -201,6 +210,7 @@ export class Session {
     const at = slot.request;
     const requestBytes = InHeader.bytes + (body?.length ?? 0);
     const dataInBytes = data?.length ?? 0;
+    assert(at + requestBytes <= slot.reply, `${opcode.name} has ${requestBytes} bytes: more than there is room for`);
     this.#unique += 2;
     bytes.fill(0, at, at + InHeader.bytes);
     InHeader.set.len(view, at, requestBytes + dataInBytes);

@@ -2,11 +2,12 @@
  * What the client knows of the share: inodes, the names that lead to them, and how long that may be believed. As the
  * guest's kernel has it in its dentry and inode caches. Names are latin1 strings, so that any bytes are told apart.
  */
+import { EIO } from '../core/index.ts';
 import { flags } from '../fuse/index.ts';
+import { type Entry, S_IFDIR, S_IFMT } from './attributes.ts';
 import type { DaxFile } from './dax.ts';
 import type { CachedFile } from './page-cache.ts';
-import type { Entry } from './attributes.ts';
-import { S_IFDIR, S_IFMT } from './attributes.ts';
+import { Refusal } from './refusal.ts';
 import type { Session } from './session.ts';
 import { start, type Task } from './task.ts';
 import type { Attributes } from './volume.ts';
@@ -19,6 +20,9 @@ export type CacheMode = 'none' | 'auto' | 'always';
 /** An inode. */
 export class Node {
   readonly nodeid: bigint;
+  readonly generation: bigint;
+  /** The daemon has given its id to something else: whatever is asked of it, the answer is EIO. */
+  isBad = false;
   attributes: Attributes;
   attributesUntil = 0;
   /** When the daemon told them: milliseconds. */
@@ -49,8 +53,9 @@ export class Node {
   /** Its mtime is ours, and the daemon has to be told. */
   touched = false;
 
-  constructor(nodeid: bigint, attributes: Attributes) {
+  constructor(nodeid: bigint, generation: bigint, attributes: Attributes) {
     this.nodeid = nodeid;
+    this.generation = generation;
     this.attributes = attributes;
     this.#size = Number(attributes.size);
   }
@@ -69,6 +74,11 @@ export class Node {
   resize(sizeBytes: number): void {
     this.#size = sizeBytes;
     if (this.pages !== undefined && this.pages.sizeBytes !== sizeBytes) this.pages.truncate(sizeBytes);
+  }
+
+  /** Throws EIO. */
+  check(): void {
+    if (this.isBad) throw new Refusal(EIO);
   }
 
   get isDirectory(): boolean {
@@ -111,7 +121,7 @@ export class Tree {
     this.#mode = mode;
     this.#limit = limit;
     this.#leaving = leaving;
-    this.root = new Node(ROOT_NODE, root);
+    this.root = new Node(ROOT_NODE, 0n, root);
     this.root.uses = 1;
     this.#nodes.set(ROOT_NODE, this.root);
   }
@@ -131,15 +141,25 @@ export class Tree {
   find(parent: Node, name: string): Dentry | undefined {
     const dentry = parent.children.get(name);
     if (dentry === undefined || dentry.until <= performance.now()) return undefined;
+    if (dentry.node?.isBad === true) return undefined;
     dentry.used = true;
     return dentry;
   }
 
-  /** What a reply says: the inode, with one lookup more. It has a use more, for the caller to give back. */
+  /**
+   * What a reply says: the inode, with one lookup more. It has a use more, for the caller to give back. Throws EIO for
+   * the root, to which no name leads (fs/fuse/fuse_i.h, invalid_nodeid).
+   */
   take(entry: Entry): Node {
+    if (entry.nodeid === 0n || entry.nodeid === ROOT_NODE) throw new Refusal(EIO);
     let node = this.#nodes.get(entry.nodeid);
+    // fs/fuse/inode.c, fuse_iget: the id was used again, and the old inode is of no use any more.
+    if (node !== undefined && (node.generation !== entry.generation || !isSameType(node, entry.attributes))) {
+      this.#spoil(node);
+      node = undefined;
+    }
     if (node === undefined) {
-      node = new Node(entry.nodeid, entry.attributes);
+      node = new Node(entry.nodeid, entry.generation, entry.attributes);
       this.#nodes.set(entry.nodeid, node);
     }
     node.lookups += 1;
@@ -149,8 +169,20 @@ export class Tree {
     return node;
   }
 
-  /** A reply has told the attributes of an inode. `ours`: what differs of its times we have asked for. */
+  #spoil(node: Node): void {
+    node.isBad = true;
+    if (this.#nodes.get(node.nodeid) === node) this.#nodes.delete(node.nodeid);
+  }
+
+  /**
+   * A reply has told the attributes of an inode. `ours`: what differs of its times we have asked for. Throws EIO when it
+   * cannot be the same any more.
+   */
   learn(node: Node, attributes: Attributes, validMs: number, ours = false): void {
+    if (!isSameType(node, attributes)) {
+      this.#spoil(node);
+      throw new Refusal(EIO);
+    }
     const before = node.attributes;
     node.attributes = attributes;
     node.attributesUntil = this.until(validMs);
@@ -190,12 +222,17 @@ export class Tree {
   }
 
   #drop(dentry: Dentry): void {
+    const node = this.#detach(dentry);
+    if (node !== undefined) this.#forgetUnused(node);
+  }
+
+  /** The inode that has lost a name. */
+  #detach(dentry: Dentry): Node | undefined {
     dentry.parent.children.delete(dentry.name);
     this.#dentries.delete(dentry);
     const { node } = dentry;
-    if (node === undefined) return;
-    node.names -= 1;
-    this.#forgetUnused(node);
+    if (node !== undefined) node.names -= 1;
+    return node;
   }
 
   /** Gives a use back. */
@@ -204,17 +241,26 @@ export class Tree {
     this.#forgetUnused(node);
   }
 
+  /** With what is below it. By a list of its own: names may be nested deeper than a stack is. */
   #forgetUnused(node: Node): void {
-    if (node.names > 0 || node.uses > 0 || !this.#nodes.has(node.nodeid)) return;
-    this.#nodes.delete(node.nodeid);
-    node.pages?.truncate(0);
-    for (const child of [...node.children.values()]) this.#drop(child);
-    const leaving = this.#leaving(node);
-    if (leaving === undefined) this.#session.forget(node.nodeid, node.lookups);
-    else start(this.#forgetAfter(leaving, node));
+    const unused = [node];
+    for (let each = unused.pop(); each !== undefined; each = unused.pop()) {
+      if (each.names > 0 || each.uses > 0 || each.lookups === 0) continue;
+      if (this.#nodes.get(each.nodeid) === each) this.#nodes.delete(each.nodeid);
+      each.pages?.truncate(0);
+      for (const dentry of each.children.values()) {
+        const child = this.#detach(dentry);
+        if (child !== undefined) unused.push(child);
+      }
+      const { nodeid, lookups } = each;
+      each.lookups = 0;
+      const leaving = this.#leaving(each);
+      if (leaving === undefined) this.#session.forget(nodeid, lookups);
+      else start(this.#forgetAfter(leaving, nodeid, lookups));
+    }
   }
 
-  *#forgetAfter(leaving: Task<void>, { nodeid, lookups }: Node): Task<void> {
+  *#forgetAfter(leaving: Task<void>, nodeid: bigint, lookups: number): Task<void> {
     yield* leaving;
     this.#session.forget(nodeid, lookups);
   }
@@ -239,4 +285,8 @@ export class Tree {
   clear(): void {
     for (const dentry of [...this.#dentries]) this.#drop(dentry);
   }
+}
+
+function isSameType(node: Node, { mode }: Attributes): boolean {
+  return ((node.attributes.mode ^ mode) & S_IFMT) === 0;
 }

@@ -114,6 +114,7 @@ export class Walker {
 
   /** The inode of a name, in use. Throws Refusal, ENOENT where there is none. */
   *child(parent: Node, name: string): Task<Node> {
+    parent.check();
     const known = this.#tree.find(parent, name);
     if (known !== undefined) {
       if (known.node === undefined) throw new Refusal(ENOENT);

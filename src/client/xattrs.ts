@@ -1,5 +1,5 @@
 /** Extended attributes: what the kernel checks, and the requests (fs/xattr.c, fs/fuse/xattr.c). */
-import { E2BIG, EINVAL, EOPNOTSUPP, ERANGE } from '../core/index.ts';
+import { E2BIG, EINVAL, EIO, EOPNOTSUPP, ERANGE } from '../core/index.ts';
 import { flags as fuse, GetxattrIn, opcodes, SetxattrIn } from '../fuse/index.ts';
 import { ACL_ACCESS } from './acl.ts';
 import { bodyOf } from './body.ts';
@@ -51,8 +51,11 @@ export class Xattrs {
     const body = bodyOf(GetxattrIn, { size: XATTR_BYTES });
     const call = { opcode: opcodes.LISTXATTR, nodeid: node.nodeid, body, room: XATTR_BYTES };
     const reply = yield* this.#mount.asked(call, EOPNOTSUPP);
+    if (reply.byteLength === 0) return [];
+    // fuse_verify_xattr_list: each with its NUL, and none empty.
     const names = Buffer.from(reply.buffer).toString().split('\0');
-    return names.filter((name) => name !== '');
+    if (names.pop() !== '' || names.includes('')) throw new Refusal(EIO);
+    return names;
   }
 
   *remove(node: Node, name: string): Task<void> {
