@@ -1,0 +1,231 @@
+/**
+ * A daemon whose answers are right but for one trick: that of the socket's name (hostile-tricks.ts). It takes those
+ * arguments of `virtiofs serve` that it needs, and serves one client after the other.
+ */
+import { rmSync } from 'node:fs';
+import { basename } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import type { Fd } from '../src/core/index.ts';
+import { InHeader, OPCODES } from '../src/fuse/index.ts';
+import { gather, scatter } from '../src/memory/index.ts';
+import { MemoryMirror } from '../src/server/memory-mirror.ts';
+import { accept, drainEventfd, Epoll, listenUnix, sendMessage, signalEventfd } from '../src/sys/index.ts';
+import {
+  Backend,
+  Channel,
+  FRONT_END_BY_CODE,
+  HEADER_VERSION,
+  type MappedRegion,
+  type Message,
+  type RingSetup,
+  type VhostDevice,
+  VhostError,
+  VhostHeader,
+} from '../src/vhost/index.ts';
+import { Chain, DeviceQueue, POP_CHAIN } from '../src/virtio/index.ts';
+import { body, concat } from './fuse.ts';
+import { nameIn, PENDING, rightAnswer } from './hostile-share.ts';
+import { Reply, type Trick, trickOf } from './hostile-tricks.ts';
+
+const KEY_CONNECTION = 0;
+const KEY_QUEUES = 1;
+const QUEUES = 2;
+/** deadline: nobody needs it any more. */
+const IDLE_MS = 60_000;
+const DRIP_MS = 20;
+
+/** What is said over vhost-user, spoilt by the trick. */
+class TrickyChannel extends Channel {
+  readonly #trick: Trick;
+
+  constructor(fd: Fd, trick: Trick) {
+    super(fd, 'the client');
+    this.#trick = trick;
+  }
+
+  override receive(): Message | undefined {
+    const message = super.receive();
+    const name = FRONT_END_BY_CODE.get(message?.request ?? 0)?.name;
+    if (name !== undefined && this.#trick.leavesAt === name) throw new VhostError('CLOSED', 'as it was told');
+    return message;
+  }
+
+  override send(request: number, flags: number, payload: Uint8Array, fds: readonly number[] = []): void {
+    const answer = {
+      request,
+      flags: HEADER_VERSION | flags,
+      payload,
+      fds,
+      size: payload.length,
+      way: 'whole' as const,
+    };
+    const name = FRONT_END_BY_CODE.get(request)?.name;
+    const spoilt = name === undefined ? answer : { ...answer, ...this.#trick.says?.(name, payload) };
+    if (spoilt.way === 'never') return;
+    const header = body(VhostHeader, { request: spoilt.request, flags: spoilt.flags, size: spoilt.size });
+    const bytes = concat(header, spoilt.payload);
+    if (spoilt.way === 'whole') sendMessage(this.fd, bytes, spoilt.fds);
+    else for (const byte of bytes) this.#drip(byte);
+  }
+
+  #drip(byte: number): void {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, DRIP_MS);
+    sendMessage(this.fd, new Uint8Array([byte]));
+  }
+}
+
+class Served implements VhostDevice {
+  readonly queueCount = QUEUES;
+  readonly #trick: Trick;
+  readonly #epoll = new Epoll();
+  readonly #mirror = new MemoryMirror();
+  readonly #queues = Array.from({ length: QUEUES }, (_, index) => new DeviceQueue(this.#mirror.memory, index));
+  readonly #rings: (RingSetup | undefined)[] = [];
+  readonly #chain = new Chain();
+  /** Replies that are held back. */
+  #held: { readonly reply: Reply; readonly index: number }[] = [];
+  #over = false;
+
+  constructor(trick: Trick) {
+    this.#trick = trick;
+  }
+
+  serve(fd: Fd): void {
+    const channel = new TrickyChannel(fd, this.#trick);
+    const backend = new Backend(channel, this);
+    this.#epoll.add(fd, KEY_CONNECTION);
+    try {
+      while (!this.#over) {
+        const ready = this.#epoll.wait(IDLE_MS);
+        if (ready === 0) process.exit();
+        for (let i = 0; i < ready && !this.#over; i += 1) {
+          const key = this.#epoll.key(i);
+          if (key !== KEY_CONNECTION) this.#serveQueue(key - KEY_QUEUES);
+          else if (!backend.serveMessage()) this.#over = true;
+        }
+      }
+    } catch (error) {
+      if (!(error instanceof VhostError)) throw error;
+    }
+    // Too late: the client has gone.
+    if (this.#trick.fate === 'late') this.#giveBack();
+    backend.end();
+    this.#epoll.close();
+  }
+
+  setMemory(regions: readonly MappedRegion[]): void {
+    this.#mirror.set(regions);
+  }
+
+  startQueue(index: number, ring: RingSetup): void {
+    this.#queues[index].start(ring);
+    this.#rings[index] = ring;
+    this.#epoll.add(ring.kickFd, KEY_QUEUES + index);
+  }
+
+  stopQueue(index: number): number {
+    const ring = this.#rings[index];
+    if (ring !== undefined) this.#epoll.remove(ring.kickFd);
+    this.#rings[index] = undefined;
+    return this.#queues[index].stop();
+  }
+
+  reset(): void {}
+  warn(): void {}
+
+  #serveQueue(index: number): void {
+    const ring = this.#rings[index];
+    if (ring === undefined) return;
+    drainEventfd(ring.kickFd);
+    const queue = this.#queues[index];
+    do {
+      while (!this.#over && queue.pop(this.#chain) === POP_CHAIN) this.#answer(index);
+    } while (!this.#over && queue.enableNotify());
+    if (queue.publish()) signalEventfd(ring.callFd);
+  }
+
+  #answer(index: number): void {
+    const chain = this.#chain;
+    const request = new Uint8Array(chain.readable.bytes);
+    gather(this.#mirror.memory, chain.readable, 0, request, 0, request.length);
+    const view = new DataView(request.buffer);
+    const opcode = OPCODES[InHeader.opcode(view, 0)];
+    if (opcode === undefined) throw new Error(`opcode ${InHeader.opcode(view, 0)}`);
+    const asked = { opcode, nodeid: view.getBigUint64(InHeader.offsets.nodeid, true), view };
+    const room = chain.writable.bytes;
+    const reply = new Reply(asked, chain.head, room, rightAnswer(asked));
+    const isPending = asked.nodeid === BigInt(PENDING) || (opcode.name === 'LOOKUP' && nameIn(asked) === 'pending');
+    let fate: Trick['fate'];
+    if (isPending) {
+      fate = opcode.name === 'LOOKUP' ? undefined : 'held';
+    } else if (opcode.reply !== 'none' && (this.#trick.at === undefined || this.#trick.at === opcode.name)) {
+      this.#trick.spoils?.(reply);
+      ({ fate } = this.#trick);
+    }
+    if (opcode.reply === 'none') reply.used = 0;
+    else scatter(this.#mirror.memory, chain.writable, 0, reply.bytes, 0, Math.min(reply.bytes.length, room));
+    this.#give(reply, index, fate);
+  }
+
+  #give(reply: Reply, index: number, fate: Trick['fate']): void {
+    const queue = this.#queues[index];
+    const { head, used } = reply;
+    if (fate === 'leaves') this.#over = true;
+    else if (fate === 'held' || fate === 'late') this.#held.push({ reply, index });
+    else if (fate === 'reversed') {
+      this.#held.push({ reply, index });
+      if (this.#held.length === this.#trick.count) this.#giveBack();
+    } else if (fate === undefined || fate === 'twice') queue.push(head, used);
+    if (fate === 'twice') this.#scribble(index, 1, (elements) => elements(0, head, used));
+    if (fate === 'unknown') this.#scribble(index, 1, (elements) => elements(0, head ^ 1, used));
+    if (fate === 'outside') this.#scribble(index, 1, (elements) => elements(0, 0x8000_0000, used));
+    if (fate === 'jumps') this.#scribble(index, 1000, () => {});
+  }
+
+  /** Gives back all that was held, the last first. */
+  #giveBack(): void {
+    const held = this.#held.toReversed();
+    this.#held = [];
+    for (const { reply, index } of held) this.#queues[index].push(reply.head, reply.used);
+    for (const [index, ring] of this.#rings.entries()) {
+      this.#queues[index].publish();
+      if (ring !== undefined) signalEventfd(ring.callFd);
+    }
+  }
+
+  /** Behind the back of the queue: writes used elements, and raises the index by so many. */
+  #scribble(index: number, count: number, write: (put: (i: number, id: number, used: number) => void) => void): void {
+    const ring = this.#rings[index];
+    if (ring === undefined) return;
+    this.#queues[index].publish();
+    const [region] = this.#mirror.memory.regions;
+    const at = ring.usedRing - region.hostAddress;
+    const words = new Uint16Array(region.buffer as ArrayBuffer, at, 2);
+    const elements = new Uint32Array(region.buffer as ArrayBuffer, at + 4, 2 * ring.size);
+    const next = words[1];
+    write((i, id, used) => elements.set([id, used], 2 * ((next + i) & (ring.size - 1))));
+    Atomics.store(words, 1, next + count);
+    signalEventfd(ring.callFd);
+  }
+}
+
+const { values } = parseArgs({
+  allowPositionals: true,
+  options: { 'shared-dir': { type: 'string' }, 'socket-path': { type: 'string', multiple: true, default: [] } },
+});
+const paths = values['socket-path'];
+const epoll = new Epoll();
+const listening = paths.map((path, key) => {
+  // Of one before it that was killed.
+  rmSync(path, { force: true });
+  const fd = listenUnix(path);
+  epoll.add(fd, key);
+  return fd;
+});
+process.stderr.write('Waiting for vhost-user socket connection...\n');
+while (epoll.wait(IDLE_MS) > 0) {
+  const key = epoll.key(0);
+  new Served(trickOf(basename(paths[key], '.sock'))).serve(accept(listening[key]) as Fd);
+}
+process.exit();
