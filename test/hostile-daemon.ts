@@ -28,6 +28,8 @@ import { body, concat } from './fuse.ts';
 import { nameIn, PENDING, rightAnswer } from './hostile-share.ts';
 import { Reply, type Trick, trickOf } from './hostile-tricks.ts';
 
+/** A head that a client with few requests under way does not use. */
+const NEVER_GIVEN = 100;
 const KEY_CONNECTION = 0;
 const KEY_QUEUES = 1;
 const QUEUES = 2;
@@ -178,7 +180,7 @@ class Served implements VhostDevice {
       if (this.#held.length === this.#trick.count) this.#giveBack();
     } else if (fate === undefined || fate === 'twice') queue.push(head, used);
     if (fate === 'twice') this.#scribble(index, 1, (elements) => elements(0, head, used));
-    if (fate === 'unknown') this.#scribble(index, 1, (elements) => elements(0, head ^ 1, used));
+    if (fate === 'unknown') this.#scribble(index, 1, (elements) => elements(0, NEVER_GIVEN, used));
     if (fate === 'outside') this.#scribble(index, 1, (elements) => elements(0, 0x8000_0000, used));
     if (fate === 'jumps') this.#scribble(index, 1000, () => {});
   }

@@ -337,7 +337,7 @@ const VHOST = {
   'queues-1': { says: only('GET_QUEUE_NUM', () => number(1n)) },
   'queues-65535': { says: only('GET_QUEUE_NUM', () => number(65535n)) },
   'queues-huge': { says: only('GET_QUEUE_NUM', () => number(2n ** 64n - 1n)) },
-  'memory-refused': { says: only('ADD_MEM_REG', () => number(1n)) },
+  'memory-refused': { says: only('SET_MEM_TABLE', () => number(1n)) },
   'ring-refused': { says: only('SET_VRING_KICK', () => number(1n)) },
   'never-stops': { says: only('GET_VRING_BASE', SAYINGS.never) },
   'stops-with-short-answer': { says: only('GET_VRING_BASE', SAYINGS.short) },

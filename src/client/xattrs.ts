@@ -73,6 +73,7 @@ export class Xattrs {
 }
 
 function checkName(name: string): void {
-  const { length } = bytesOf(name);
-  if (length === 0 || length > NAME_MAX) throw new Refusal(ERANGE);
+  const bytes = bytesOf(name);
+  if (bytes.length === 0 || bytes.length > NAME_MAX) throw new Refusal(ERANGE);
+  if (bytes.includes(0)) throw new Refusal(EINVAL);
 }
