@@ -105,6 +105,8 @@ function missingOf(face: ClientFace): Map<Need, string> {
       face.mkdir(`${PROBE}-folder`);
       face.chmod(`${PROBE}-folder`, 0o777);
       face.as(USER, () => face.file(`${PROBE}-folder/f`, 'probe'));
+      if (face.lstat(`${PROBE}-folder/f`).uid !== USER.uid)
+        missing.set('users', 'the daemon makes all files as itself');
     });
     if (face.lstat(PROBE).btime === undefined) missing.set('btime', 'the client does not ask when files were made');
   } finally {
