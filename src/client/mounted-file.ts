@@ -140,12 +140,14 @@ export class MountedFile implements OpenFile {
     const appends = (this.flags & O_APPEND) !== 0;
     const killsIds = session.has(fuse.INIT.HANDLE_KILLPRIV_V2);
     if (!killsIds) yield* this.#mount.dropSetIds(node, this);
+    const mapped = this.#isDirect ? undefined : this.#mount.daxOf(node);
+    const isLate = writeback || mapped !== undefined;
     // Set-id bits go with a WRITE that tells of it, now (fs/fuse/file.c, fuse_cache_write_iter).
-    const isDirect = this.#isDirect || (writeback && killsIds && losesSetIds(node.attributes, session.credentials));
+    const isDirect = this.#isDirect || (isLate && killsIds && losesSetIds(node.attributes, session.credentials));
     if (isDirect) yield* this.#mount.flush(node);
     // With write-back the client's size is the right one.
     if (appends && (isDirect || !writeback)) yield* this.#mount.refresh(node, this, true);
-    const dax = isDirect ? undefined : this.#mount.daxOf(node);
+    const dax = isDirect ? undefined : mapped;
     if (dax === undefined && !isDirect) {
       if (!appends) checkPosition(position);
       yield* this.#mount.pagesOf(node).write(this.#backing, from, appends ? undefined : position);
