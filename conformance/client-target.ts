@@ -12,6 +12,8 @@ import { NotApplicable } from './verdicts.ts';
 export interface ClientTargetOptions {
   readonly cache?: CacheMode;
   readonly writeback?: boolean;
+  /** Bytes of the daemon's window that all files are mapped through, such as 32M. */
+  readonly dax?: string;
   /** Another socket of the same share, for a second process: it holds locks, too. */
   readonly secondSocketPath?: string;
 }
@@ -24,13 +26,19 @@ const USER = { uid: 5009, gid: 5009 };
  * root is written to, in a folder that goes again.
  */
 export function clientTarget(socketPath: string, options: ClientTargetOptions = {}): Target {
-  const { cache = 'auto', writeback = false } = options;
+  const { cache = 'auto', writeback = false, dax } = options;
+  const modes = [
+    `cache ${cache}`,
+    ...(writeback ? ['write-back'] : []),
+    ...(dax === undefined ? [] : [`window ${dax}`]),
+  ];
   return {
-    name: `${socketPath} by the client, cache ${cache}${writeback ? ', write-back' : ''}`,
+    name: `${socketPath} by the client, ${modes.join(', ')}`,
     open: () => {
       const volumes: MountedVolume[] = [];
       const connect = (path: string): MountedVolume => {
-        const volume = openVolumeSync(path, { cache, writeback, uid: 0, gid: 0, groups: [], umask: 0 });
+        const caller = { uid: 0, gid: 0, groups: [], umask: 0 };
+        const volume = openVolumeSync(path, { ...caller, cache, writeback, dax, daxFiles: 'always' });
         volumes.push(volume);
         return volume;
       };

@@ -54,8 +54,8 @@ export const DRIVER_RULES: readonly Rule[] = [
 ];
 
 /** A report of a share by the client, which keeps as much as the daemon lets it, and a kernel would. */
-export function throughClient(report: Report, writeback: boolean): Report {
-  return throughDriver(report, { cache: 'always', writeback, dax: false });
+export function throughClient(report: Report, mode: Pick<Mode, 'writeback' | 'dax'>): Report {
+  return throughDriver(report, { ...mode, cache: 'always' });
 }
 
 /** A report of a share in a guest: what failed by a rule of the driver is not applicable. */

@@ -23,29 +23,29 @@ interface Mode extends ClientTargetOptions {
   readonly filter?: string;
 }
 
-/** What is believed no moment longer than it must be, what is kept for ever, and data that nobody keeps. */
+/** What is believed for a while, and what is kept for ever; in part: nothing believed, nothing kept, files mapped. */
 const MODES: readonly Mode[] = [
-  { serve: ['--cache', 'never'], cache: 'auto' },
+  { serve: ['--cache', 'auto'], cache: 'auto' },
   { serve: ['--cache', 'always', '--writeback'], cache: 'always', writeback: true },
+  { serve: ['--cache', 'never'], cache: 'auto', filter: 'EEXIST' },
   { serve: ['--cache', 'auto'], cache: 'none', filter: 'write' },
+  { serve: ['--cache', 'auto', '--tag', 'share', '--dax-window', '64M'], cache: 'auto', dax: '32M', filter: 'write' },
 ];
 
 function failed({ outcomes }: Report): string[] {
   return outcomes.filter(({ verdict }) => verdict === 'failed').map(({ topic, sentence }) => `${topic}: ${sentence}`);
 }
 
-for (const { serve, cache, writeback, filter } of MODES) {
+for (const { serve, cache, writeback, dax, filter } of MODES) {
   const which = filter === undefined ? 'every behaviour' : `what says '${filter}'`;
   test(`${which} holds through the client (${cache}) with ${serve.join(' ')}, and nothing is left`, async () => {
     await using daemon = await TestDaemon.start({ sockets: 2, args: [...serve, ...DAEMON] });
     // Other users shall get in.
     chmodSync(daemon.share, 0o755);
     const [path, secondSocketPath] = daemon.socketPaths;
-    const target = clientTarget(path, { cache, writeback, secondSocketPath });
-    const report = throughClient(
-      runConformance(target, { filter, onOutcome: () => daemon.watched() }),
-      writeback === true,
-    );
+    const target = clientTarget(path, { cache, writeback, dax, secondSocketPath });
+    const outcome = runConformance(target, { filter, onOutcome: () => daemon.watched() });
+    const report = throughClient(outcome, { writeback: writeback === true, dax: dax !== undefined });
     assert.deepEqual(failed(report), [], formatReport(report));
     const passed = report.outcomes.filter(({ verdict }) => verdict === 'passed').length;
     assert.ok(passed >= (filter === undefined ? LEAST_PASSED : 1), `${passed} passed`);

@@ -36,6 +36,8 @@ interface Options extends GuestOptions {
 /** Options of the daemon without which a share lacks what a local file system has. */
 const EVERYTHING = ['--posix-acl', '--preserve-noatime', '--allow-mmap'];
 
+/** Small, so that ranges are given back, too. */
+const CLIENT_WINDOW = '32M';
 const CLIENT_CACHES = new Map<string, 'none' | 'auto' | 'always'>([
   ['none', 'none'],
   ['never', 'none'],
@@ -72,7 +74,7 @@ export function addBehaviours(command: Command): Command {
     .addOption(new Option('--lines', 'a line on standard error for each behaviour').default(false).hideHelp())
     .option('--guest', 'boot a guest, and compare a share with ext4 in it', false)
     .option('--writeback', 'with --guest, --socket: the guest collects writes', false)
-    .option('--dax', "with --guest: the guest maps all files from the host's page cache", false);
+    .option('--dax', "with --guest, --socket: the guest maps all files from the host's page cache", false);
   return addGuestOptions(command)
     .addHelpText('after', EXAMPLES)
     .action((words: string[], options: Options) => withGuestErrors(() => runCommand(words, options)));
@@ -99,7 +101,8 @@ async function runCommand(words: readonly string[], options: Options): Promise<v
   }
   if (options.socket !== undefined) {
     if (words.length > 0) throw new UserError('--socket is a share: leave the directory away.');
-    const share = throughClient(runOn(shareOf(options.socket, options), options), writeback);
+    const report = runOn(shareOf(options.socket, options), options);
+    const share = throughClient(report, { writeback, dax: options.dax === true });
     process.exitCode = showReports(
       share,
       other === undefined ? undefined : runOn(directoryTarget(other), options),
@@ -113,10 +116,10 @@ async function runCommand(words: readonly string[], options: Options): Promise<v
   process.exitCode = showReports(report, yardstick, json);
 }
 
-function shareOf([path, secondSocketPath]: readonly string[], { cache: mode, writeback }: Options): Target {
+function shareOf([path, secondSocketPath]: readonly string[], { cache: mode, writeback, dax }: Options): Target {
   const cache = CLIENT_CACHES.get(mode ?? 'auto');
   if (cache === undefined) throw new UserError(`--cache ${mode}: with --socket it is none, auto or always.`);
-  return clientTarget(path, { cache, writeback, secondSocketPath });
+  return clientTarget(path, { cache, writeback, secondSocketPath, dax: dax === true ? CLIENT_WINDOW : undefined });
 }
 
 function runOn(target: Target, { filter, lines, keep }: Options): Report {
