@@ -175,8 +175,8 @@ export class Tree {
   }
 
   /**
-   * A reply has told the attributes of an inode. `ours`: what differs of its times we have asked for. Throws EIO when it
-   * cannot be the same any more.
+   * A reply has told the attributes of an inode. `ours`: what differs of its times we have asked for. Throws EIO when
+   * it cannot be the same any more.
    */
   learn(node: Node, attributes: Attributes, validMs: number, ours = false): void {
     if (!isSameType(node, attributes)) {
