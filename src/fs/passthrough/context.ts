@@ -98,6 +98,8 @@ export interface ContextOptions {
   readonly warn: (message: string) => void;
 }
 
+/** Memory with names in it. */
+type Names = Pick<Scratch, 'address' | 'u8'>;
 /** In struct fuse_attr, in words. */
 const ATTR_FLAGS = 21;
 
@@ -211,28 +213,27 @@ export class Context {
     return fd < 0 ? fd : this.statFd(fd);
   }
 
-  /** The inode behind a directory's name (at `nameAt` of `names`, checked by the gate), pinned and looked at. */
-  lookUp(dirFd: number, dirSlot: number, names: Pick<Scratch, 'address' | 'u8'>, nameAt: number): number {
-    const slot = this.#lookUp(dirFd, dirSlot, names.address, nameAt);
+  /** The inode behind a directory's name (checked by the gate), pinned and looked at: by its name unless it `isNew`. */
+  lookUp(dirFd: number, dirSlot: number, names: Names, nameAt: number, isNew = false): number {
+    const slot = this.#lookUp(dirFd, dirSlot, names.address, nameAt, isNew);
     if (slot > 0) this.daxFiles.note(slot, names.u8, nameAt);
     return slot;
   }
 
-  #lookUp(dirFd: number, dirSlot: number, address: number, nameAt: number): number {
-    const result = statxName(dirFd, address, nameAt, AT_SYMLINK_NOFOLLOW, LOOK, this.#statAddress);
+  #lookUp(dirFd: number, dirSlot: number, address: number, nameAt: number, isNew: boolean): number {
+    const result = isNew ? 0 : statxName(dirFd, address, nameAt, AT_SYMLINK_NOFOLLOW, LOOK, this.#statAddress);
     if (result < 0) return result;
-    const known = this.#findLooked(dirSlot);
+    const known = isNew ? 0 : this.#findLooked(dirSlot);
     if (known !== 0) return known;
     const name = address + nameAt;
     if (!this.inodes.mayOpen()) return -ENFILE;
     const fd = openat2(dirFd, name, this.#how);
     if (fd < 0) return fd === -EMFILE ? -ENFILE : fd;
     const looked = this.statFd(fd);
-    if (looked < 0) {
-      close(fd);
-      return looked;
-    }
-    return this.#adopt(fd, dirSlot);
+    const other = looked < 0 ? looked : this.#findLooked(dirSlot);
+    if (other === 0) return this.#adopt(fd, dirSlot);
+    close(fd);
+    return other;
   }
 
   /** The inode whose name is about to go, pinned: without a name it could not be found again by handle. Or 0. */

@@ -114,6 +114,8 @@ export class Directories {
       const nameAt = at + D_NAME;
       let nameEnd = nameAt;
       while (u8[nameEnd] !== 0) nameEnd += 1;
+      // What is not known has to be opened: a look by its name first would be for nothing.
+      const isNew = plus && !inodes.knows(mount, arena.u32[at >> 2], arena.u32[(at >> 2) + 1]);
       inodes.mounts.showInode(mount, announces, arena.u32, at >> 2);
       const bytes = this.#encode(request, plus, at, nameEnd - nameAt, done, room - done);
       if (bytes === 0) {
@@ -122,7 +124,7 @@ export class Directories {
         this.#setPosition(NOWHERE, NOWHERE);
         return done;
       }
-      if (plus && !isDotName(u8, nameAt, nameEnd - nameAt)) this.#fillEntry(request, fd, dir, nameAt, done);
+      if (plus && !isDotName(u8, nameAt, nameEnd - nameAt)) this.#fillEntry(request, fd, dir, nameAt, done, isNew);
       done += bytes;
       last = at;
     }
@@ -162,9 +164,9 @@ export class Directories {
   }
 
   /** Gives an entry its inode. Where that fails (gone, or no descriptor left) the guest gets the name alone. */
-  #fillEntry(request: Request, fd: number, dir: number, nameAt: number, done: number): void {
+  #fillEntry(request: Request, fd: number, dir: number, nameAt: number, done: number, isNew: boolean): void {
     const context = this.#context;
-    const slot = context.lookUp(fd, dir, context.arena, nameAt);
+    const slot = context.lookUp(fd, dir, context.arena, nameAt, isNew);
     if (slot < 0) return;
     context.writeEntryOut(request, request.reply + done, slot, dir);
     context.lookups.add(slot);

@@ -210,6 +210,13 @@ export class Inodes {
     return slot;
   }
 
+  /** Whether a host inode is known now. */
+  knows(mount: number, inoLo: number, inoHi: number): boolean {
+    const slot = this.find(mount, inoLo, inoHi);
+    if (slot !== 0) this.unpin(slot);
+    return slot !== 0;
+  }
+
   /**
    * Adds a host inode on a mount that the caller holds, with its O_PATH descriptor, which the table then owns. Another
    * worker may have been quicker: its slot is given, and `fd` is closed. The slot, pinned, or -ENFILE when the table is
