@@ -7,7 +7,7 @@ import { type Gate, SERVE_AGAIN, SERVE_ELSEWHERE } from './gate.ts';
 import type { PoolClient } from './pool.ts';
 import type { QueueWaits, Wakers } from './waits.ts';
 
-/** Chains after which the thread looks at its other duties, and used entries that are published together. */
+/** Chains after which the thread looks at its other duties, and used entries for which there is one interrupt. */
 const BATCH = 64;
 const PUBLISH_EVERY = 8;
 /** How long a waiting request is left before it is asked again: locks of other processes are given up unheard. */
@@ -103,6 +103,8 @@ export class QueueRunner {
       }
       served += 1;
       if (served % PUBLISH_EVERY === 0) this.#publish(ring);
+      // A driver that looks for itself works on it while we serve the next.
+      else queue.show();
       if (served >= BATCH) {
         this.#publish(ring);
         return true;

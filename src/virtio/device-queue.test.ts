@@ -278,6 +278,27 @@ test('with EVENT_IDX an interrupt comes when the used index passes used_event, a
   assert.equal(round(rings), false);
 });
 
+test('what is shown before it is published is seen at once, and interrupts a driver who sleeps since then', () => {
+  const rings = simple(8, true);
+  round(rings);
+  const serve = (): void => {
+    rings.offer(0);
+    rings.device.push(pop(rings), 16);
+    rings.device.show();
+  };
+  serve();
+  serve();
+  assert.equal(rings.usedIndex, 3);
+  rings.usedEvent = rings.usedIndex;
+  assert.equal(rings.device.publish(), false);
+  serve();
+  rings.usedEvent = rings.usedIndex;
+  serve();
+  assert.equal(rings.usedIndex, 5);
+  assert.equal(rings.device.publish(), true);
+  assert.equal(rings.device.publish(), false);
+});
+
 test('with EVENT_IDX used_event is compared across the wrap', () => {
   const rings = new RawRings(8, true);
   rings.describe(0, { address: DATA, length: 8, flags: WRITE });

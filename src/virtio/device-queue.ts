@@ -68,6 +68,8 @@ export class DeviceQueue {
   /** The next element to write to the used ring. */
   #usedNext = 0;
   /** The used index that the driver can see. */
+  #shown = 0;
+  /** The used index at the last decision on an interrupt. */
   #published = 0;
   /** Chains popped and not yet pushed. */
   #inFlight = 0;
@@ -106,6 +108,7 @@ export class DeviceQueue {
     this.#next = nextAvailable;
     this.#seen = nextAvailable;
     this.#usedNext = Atomics.load(rings.used, RING_INDEX);
+    this.#shown = this.#usedNext;
     this.#published = this.#usedNext;
     this.#inFlight = 0;
     this.#signalled = false;
@@ -191,14 +194,21 @@ export class DeviceQueue {
     this.#inFlight -= 1;
   }
 
-  /** Shows the driver everything pushed so far. True when it wants an interrupt for that. */
+  /** Shows the driver everything pushed so far. One that is looking goes on; one that sleeps is told by `publish`. */
+  show(): void {
+    // virtio 2.7.8.2: ids and lengths before idx.
+    if (this.#shown !== this.#usedNext) Atomics.store(this.#used, RING_INDEX, this.#usedNext);
+    this.#shown = this.#usedNext;
+  }
+
+  /** Shows the driver everything pushed so far. True when it wants an interrupt for what came since the last time. */
   publish(): boolean {
     const next = this.#usedNext;
     const previous = this.#published;
     if (next === previous) return false;
-    // virtio 2.7.8.2: ids and lengths before idx. The store is sequentially consistent, so that the loads below
-    // come after it: a driver that changes its mind in between either sees idx, or we see the change (2.7.14).
-    Atomics.store(this.#used, RING_INDEX, next);
+    // The store is sequentially consistent, so that the loads below come after it: a driver that changes its mind in
+    // between either sees idx, or we see the change (virtio 2.7.14).
+    this.show();
     this.#published = next;
     const first = !this.#signalled;
     this.#signalled = true;
