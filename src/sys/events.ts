@@ -1,4 +1,4 @@
-import type { Fd } from '../core/index.ts';
+import { EINTR, type Fd } from '../core/index.ts';
 import {
   EFD_CLOEXEC,
   EFD_NONBLOCK,
@@ -55,12 +55,16 @@ export function drainPipe(fd: number): void {
   while (read(fd, arena.address + drainAt, DRAIN_BYTES) === DRAIN_BYTES);
 }
 
-/** Waits at most `timeoutMs` until `fd` is readable; false when the time is over. */
+/** Waits at most `timeoutMs` until `fd` is readable; false when the time is over. A signal does not end it. */
 export function waitReadable(fd: number, timeoutMs: number): boolean {
   const at = counterAt >> 2;
-  arena.u32[at] = fd;
-  arena.u32[at + 1] = EPOLLIN;
-  return check(libcPoll(U(arena.address + counterAt), 1n, I(timeoutMs))) > 0;
+  const end = performance.now() + timeoutMs;
+  for (let leftMs = timeoutMs; ; leftMs = Math.max(0, Math.ceil(end - performance.now()))) {
+    arena.u32[at] = fd;
+    arena.u32[at + 1] = EPOLLIN;
+    const ready = check(libcPoll(U(arena.address + counterAt), 1n, I(leftMs)));
+    if (ready !== -EINTR) return ready > 0;
+  }
 }
 
 /** A set of descriptors to sleep on, as a rule level-triggered. Each has a key of 32 bits, given back by `key(i)`. */

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -158,4 +160,18 @@ test('files are created in the name of another user by a thread that may, and it
   assert.deepEqual([uid, gid], [2001, 2002]);
   sys.close(made);
   sys.close(opened);
+});
+
+test('a signal does not end the wait for a descriptor', async () => {
+  const heard = (): void => {};
+  process.on('SIGHUP', heard);
+  const [from, to] = sys.pipe();
+  const script = 'for i in $(seq 5000); do kill -HUP $0; done; echo';
+  const child = spawn('/bin/sh', ['-c', script, `${process.pid}`], { stdio: ['ignore', to, 'inherit'] });
+  const ended = once(child, 'close');
+  assert.equal(sys.waitReadable(from, 20_000), true);
+  sys.close(from);
+  sys.close(to);
+  await ended;
+  process.off('SIGHUP', heard);
 });
