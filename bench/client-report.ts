@@ -9,13 +9,16 @@ export interface Result {
 }
 
 const MIB = 2 ** 20;
-/** Rounds that may say otherwise than the rest about who is ahead, of all. */
-const DISSENT = 0.2;
 /** Of fewer rounds nothing is said. */
 const ENOUGH = 4;
 
+/** The least for 0, the median for 0.5. */
+function quantile(numbers: readonly number[], part: number): number {
+  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length * part)];
+}
+
 function median(numbers: readonly number[]): number {
-  return numbers.toSorted((a, b) => a - b)[numbers.length >> 1];
+  return quantile(numbers, 0.5);
 }
 
 /** With three digits. */
@@ -24,14 +27,12 @@ function short(number: number): string {
   return number.toFixed(number >= 10 ? 1 : 2);
 }
 
-/** Ours to the peer's in the same round: the median, least and most; `~` where rounds disagree about who is ahead. */
+/** Ours to the peer's in the same round: the median, and the middle half of the rounds; `~` where 1 lies in it. */
 function ratio(samples: readonly (readonly Sample[])[], of: (sample: Sample) => number): string {
   const ratios = samples.map(([ours, theirs]) => of(ours) / of(theirs));
-  const above = ratios.filter((each) => each > 1).length;
-  const minority = Math.min(above, ratios.length - above);
-  const mark = minority > DISSENT * ratios.length || ratios.length < ENOUGH ? '~' : ' ';
-  const [least, most] = [Math.min(...ratios), Math.max(...ratios)].map((each) => each.toFixed(2));
-  return `${median(ratios).toFixed(2)}${mark} (${least}-${most})`;
+  const [low, high] = [quantile(ratios, 0.25), quantile(ratios, 0.75)];
+  const isClear = ratios.length >= ENOUGH && (low > 1 || high < 1);
+  return `${median(ratios).toFixed(2)}${isClear ? ' ' : '~'} (${low.toFixed(2)}-${high.toFixed(2)})`;
 }
 
 function cells({ row, samples }: Result): string[] {
@@ -65,6 +66,5 @@ export function printTable(results: readonly Result[]): void {
   for (const line of table) {
     console.log(line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i] + 2))).join(''));
   }
-  if (title === BOTH)
-    console.log('ratios: median (least-most) of the rounds; ~: they disagree about who is ahead, or are too few');
+  if (title === BOTH) console.log('ratios: the median and the middle half of the rounds; ~: nobody is clearly ahead');
 }
