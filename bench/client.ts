@@ -1,5 +1,5 @@
 /**
- * Daemons under our client, without a guest: `npm run bench:client -- [--peer virtiofsd=PROGRAM] [--peer-args ARGS]
+ * Daemons under our client, without a guest: `npm run bench:client -- [--peer virtiofsd=PROGRAM] [--peer-args=ARGS]
  * [--rounds N] [--seconds S | --operations N] [--rows TEXT] [--cache MODE] [--share FOLDER] [--json FILE]`. This
  * project's daemon and Rust virtiofsd serve the same folder and are asked for the same in turn: how many operations a
  * second, how much CPU time of the daemon each takes, how long one takes. Medians of the rounds; a ratio is that of the
