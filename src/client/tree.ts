@@ -265,10 +265,12 @@ export class Tree {
     this.#session.forget(nodeid, lookups);
   }
 
-  /** Drops names that nobody has asked for since the last time, a tenth of all there may be. */
+  /** Drops a tenth of all there may be: first those that nobody has asked for since the last time. */
   #sweep(): void {
-    let left = Math.ceil(this.#limit / 10);
+    const left = this.#limit - Math.ceil(this.#limit / 10);
+    // Those that are put behind come again.
     for (const dentry of this.#dentries) {
+      if (this.#dentries.size <= left) return;
       if (dentry.used) {
         dentry.used = false;
         this.#dentries.delete(dentry);
@@ -276,8 +278,6 @@ export class Tree {
       } else {
         this.#drop(dentry);
       }
-      left -= 1;
-      if (left === 0) return;
     }
   }
 
