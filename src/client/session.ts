@@ -196,11 +196,16 @@ export class Session {
     return this.#verified(call, slot, used);
   }
 
-  #trace({ slot, requestBytes, replyBytes }: Message, used: number, began: number): void {
+  #trace({ slot, requestBytes, dataInBytes, replyBytes, dataOutBytes }: Message, used: number, began: number): void {
     if (this.tracer === undefined) return;
     const { bytes } = this.transport;
-    const request = bytes.slice(slot.request, slot.request + requestBytes);
-    const reply = replyBytes === 0 ? undefined : bytes.slice(slot.reply, slot.reply + Math.min(used, replyBytes));
+    const dataAt = Math.max(0, slot.data);
+    const both = (at: number, length: number, dataBytes: number): Uint8Array =>
+      Buffer.concat([bytes.subarray(at, at + length), bytes.subarray(dataAt, dataAt + dataBytes)]);
+    const written = Math.min(used, replyBytes);
+    const dataWritten = Math.min(used - written, dataOutBytes);
+    const request = both(slot.request, requestBytes, dataInBytes);
+    const reply = replyBytes === 0 ? undefined : both(slot.reply, written, dataWritten);
     this.tracer(request, reply, (performance.now() - began) * 1000);
   }
 
