@@ -69,6 +69,7 @@ const OUTCOMES: Record<Exclude<TrickName, 'replies-reversed'>, Outcome> = {
   'init-error': breaks('open'),
   'init-all-ones': works('write'),
   'init-all-zeros': works('write'),
+  'init-without-plus': works('list'),
   'init-odd-write': works('write'),
   'root-is-file': breaks('open'),
   'read-too-much': breaks('read'),

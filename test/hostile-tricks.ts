@@ -1,6 +1,7 @@
 /** What a daemon can do wrong, by name: to the reply of a request, to the rings, or over vhost-user. */
 import {
   AttrOut,
+  flags,
   Attr,
   CreateOut,
   Dirent,
@@ -187,6 +188,10 @@ const INITS = {
   }),
   'init-all-zeros': spoilt('INIT', (reply) => {
     for (let i = 8; i < InitOut.bytes; i += 4) reply.put(i, 4, 0);
+  }),
+  'init-without-plus': spoilt('INIT', (reply) => {
+    const agreed = InitOut.flags(reply.view, OutHeader.bytes);
+    reply.put(InitOut.offsets.flags, 4, (agreed & ~flags.INIT.DO_READDIRPLUS) >>> 0);
   }),
   'init-odd-write': spoilt('INIT', (reply) => reply.put(InitOut.offsets.maxWrite, 4, 5001)),
   'root-is-file': {
