@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 import { all, ShareError, start, type Task } from '../src/client/index.ts';
 import { ConnectionError } from '../src/client/refusal.ts';
+import { FrontEnd } from '../src/vhost/index.ts';
 import { commonDaemon } from './daemon.ts';
 import { CALLS, type CallName, type Way, WAYS } from './hostile-calls.ts';
 import { Holdings } from './hostile-client.ts';
@@ -43,7 +44,7 @@ const refuses = (call: Outcome['call'], code: string): Outcome => ({ call, refus
 const breaks = (call: Outcome['call'], code = 'EPROTO'): Outcome => ({ call, breaks: code });
 const timesOut = (call: Outcome['call']): Outcome => ({ call, breaks: 'ETIMEDOUT', hasty: true });
 
-const OUTCOMES: Record<Exclude<TrickName, 'replies-reversed'>, Outcome> = {
+const OUTCOMES: Record<Exclude<TrickName, 'replies-reversed' | `window-${string}`>, Outcome> = {
   none: works('stat'),
   'used-0': breaks('statfs'),
   'used-less-than-header': breaks('statfs'),
@@ -234,6 +235,23 @@ for (const saying of Object.keys(SAYINGS)) {
     await holdings.check(saying);
   });
 }
+
+test('the size of a window must make sense', async () => {
+  const holdings = new Holdings();
+  const sizesOf = (trick: TrickName): number[] => {
+    const frontEnd = FrontEnd.connect(socketOf(trick), PATIENT.timeoutMs);
+    try {
+      return frontEnd.sharedMemory();
+    } finally {
+      frontEnd.close();
+    }
+  };
+  assert.deepEqual(sizesOf('none'), [2 * 1024 * 1024]);
+  for (const trick of ['window-odd', 'window-huge', 'window-short'] as const) {
+    assert.throws(() => sizesOf(trick), { name: 'VhostError', code: 'MALFORMED' }, trick);
+  }
+  await holdings.check('windows');
+});
 
 test('a daemon may go at any message while the share is opened', async () => {
   const holdings = new Holdings();

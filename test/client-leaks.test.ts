@@ -24,6 +24,7 @@ const PROCESS_LIMIT_MS = 10_000;
 const FILES: Readonly<Record<string, number>> = { awaiting: 10_000, blocking: 1000 };
 const CHANGED = 500;
 const NAMES = 100;
+const KEPT = 50;
 
 const daemon = commonDaemon({ args: ['--stay'] });
 
@@ -196,8 +197,8 @@ class Ledger {
   }
 }
 
-function* listAll(volume: Volume): Task<number> {
-  const directory = yield* volume.openDirectory('/many');
+function* listAll(volume: Volume, folder: string): Task<number> {
+  const directory = yield* volume.openDirectory(folder);
   let count = 0;
   for (let [position, more] = [0n, true]; more; ) {
     const entries = yield* directory.read(position);
@@ -210,34 +211,35 @@ function* listAll(volume: Volume): Task<number> {
 }
 
 /** Each of many files looked up and listed; some of them read, renamed and removed. */
-function* visit(volume: Volume, files: number): Task<void> {
-  assert.equal(yield* listAll(volume), files);
-  for (let i = 0; i < files; i += 1) yield* volume.stat(`/many/${i}`, true);
+function* visit(volume: Volume, folder: string, files: number): Task<void> {
+  assert.equal(yield* listAll(volume, folder), files);
+  for (let i = 0; i < files; i += 1) yield* volume.stat(`${folder}/${i}`, true);
   for (let i = 0; i < CHANGED; i += 1) {
-    const file = yield* volume.open(`/many/${i}`, O_RDONLY);
+    const file = yield* volume.open(`${folder}/${i}`, O_RDONLY);
     assert.equal(yield* file.read(new Uint8Array(100), 0), 1);
     yield* file.close();
-    yield* volume.rename(`/many/${i}`, `/many/renamed-${i}`);
-    if (i % 2 === 0) yield* volume.unlink(`/many/renamed-${i}`);
-    else yield* volume.link(`/many/renamed-${i}`, `/many/linked-${i}`);
+    yield* volume.rename(`${folder}/${i}`, `${folder}/renamed-${i}`);
+    if (i % 2 === 0) yield* volume.unlink(`${folder}/renamed-${i}`);
+    else yield* volume.link(`${folder}/renamed-${i}`, `${folder}/linked-${i}`);
   }
-  yield* listAll(volume);
+  yield* listAll(volume, folder);
+  for (let i = 0; i < KEPT; i += 1) yield* volume.stat(`${folder}/${files - 1 - i}`, true);
 }
 
 for (const way of WAYS) {
   test(`the daemon knows as many inodes as the client, which keeps few of many (${way.name})`, async () => {
-    const folder = join(daemon().share, 'many');
-    rmSync(folder, { recursive: true, force: true });
+    const folder = join(daemon().share, way.name);
     mkdirSync(folder);
     for (let i = 0; i < FILES[way.name]; i += 1) writeFileSync(join(folder, `${i}`), 'x');
     const ledger = new Ledger();
     const volume = await way.open(daemon().socketPath, { cacheNames: NAMES, trace: ledger.trace });
-    await way.wait(volume, visit(volume, FILES[way.name]));
+    await way.wait(volume, visit(volume, `/${way.name}`, FILES[way.name]));
     // What was put off is sent.
     for (;;) {
       await way.wait(volume, volume.stat('/', true));
       const { inodes } = await daemon().gauges();
       assert.equal(ledger.wrong, '');
+      assert.ok(inodes > KEPT, `${inodes} inodes`);
       if (inodes === ledger.lookups.size + 1 && inodes <= NAMES + 2) break;
     }
     await way.wait(volume, volume.close());

@@ -33,6 +33,7 @@ const NEVER_GIVEN = 100;
 const KEY_CONNECTION = 0;
 const KEY_QUEUES = 1;
 const QUEUES = 2;
+const WINDOW_BYTES = 2 * 1024 * 1024;
 /** deadline: nobody needs it any more. */
 const IDLE_MS = 60_000;
 const DRIP_MS = 20;
@@ -79,6 +80,7 @@ class TrickyChannel extends Channel {
 
 class Served implements VhostDevice {
   readonly queueCount = QUEUES;
+  readonly sharedMemory = [WINDOW_BYTES];
   readonly #trick: Trick;
   readonly #epoll = new Epoll();
   readonly #mirror = new MemoryMirror();

@@ -328,6 +328,13 @@ const number = (value: bigint): Saying => ({ payload: new Uint8Array(new BigUint
 const without = (bit: bigint) => (payload: Uint8Array) =>
   number(new DataView(payload.buffer, payload.byteOffset).getBigUint64(0, true) & ~(1n << bit));
 
+/** GET_SHMEM_CONFIG with another size of the first region. */
+const window = (sizeBytes: bigint) => (payload: Uint8Array) => {
+  const copy = new Uint8Array(payload);
+  new DataView(copy.buffer).setBigUint64(8, sizeBytes, true);
+  return { payload: copy };
+};
+
 const VHOST = {
   'features-not-version-1': { says: only('GET_FEATURES', without(32n)) },
   'features-of-nothing': { says: only('GET_FEATURES', () => number(0n)) },
@@ -344,6 +351,9 @@ const VHOST = {
   'queues-huge': { says: only('GET_QUEUE_NUM', () => number(2n ** 64n - 1n)) },
   'memory-refused': { says: only('SET_MEM_TABLE', () => number(1n)) },
   'ring-refused': { says: only('SET_VRING_KICK', () => number(1n)) },
+  'window-odd': { says: only('GET_SHMEM_CONFIG', window(4097n)) },
+  'window-huge': { says: only('GET_SHMEM_CONFIG', window(2n ** 63n)) },
+  'window-short': { says: only('GET_SHMEM_CONFIG', SAYINGS.short) },
   'never-stops': { says: only('GET_VRING_BASE', SAYINGS.never) },
   'stops-with-short-answer': { says: only('GET_VRING_BASE', SAYINGS.short) },
 } satisfies Record<string, Trick>;
@@ -385,7 +395,7 @@ function fuzz(random: Random): Trick {
       if (random.below(isNeeded ? 20 : 2) !== 0) return;
       const times = 1 + random.below(3);
       for (let time = 0; time < times; time += 1) random.pick(MUTATIONS)(reply, random);
-      if (random.below(40) === 0) random.pick(HEADER_MUTATIONS)(reply, random);
+      if (random.below(15) === 0) random.pick(HEADER_MUTATIONS)(reply, random);
     },
   };
 }
