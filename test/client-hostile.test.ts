@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 import { all, ShareError, start, type Task } from '../src/client/index.ts';
 import { ConnectionError } from '../src/client/refusal.ts';
+import { O_RDWR } from '../src/sys/index.ts';
 import { FrontEnd } from '../src/vhost/index.ts';
 import { commonDaemon } from './daemon.ts';
 import { CALLS, type CallName, type Way, WAYS } from './hostile-calls.ts';
@@ -15,6 +16,8 @@ import { Holdings } from './hostile-client.ts';
 import { ANSWERED, HANDSHAKE, SAYINGS, type TrickName, TRICKS } from './hostile-tricks.ts';
 
 const PATIENT = { timeoutMs: 20_000 };
+/** More than can be under way. */
+const WAITING = 200;
 const HASTY = { timeoutMs: 300 };
 
 const folder = mkdtempSync(join(tmpdir(), 'virtiofs-test-'));
@@ -44,7 +47,7 @@ const refuses = (call: Outcome['call'], code: string): Outcome => ({ call, refus
 const breaks = (call: Outcome['call'], code = 'EPROTO'): Outcome => ({ call, breaks: code });
 const timesOut = (call: Outcome['call']): Outcome => ({ call, breaks: 'ETIMEDOUT', hasty: true });
 
-const OUTCOMES: Record<Exclude<TrickName, 'replies-reversed' | `window-${string}`>, Outcome> = {
+const OUTCOMES: Record<Exclude<TrickName, 'replies-reversed' | 'no-lock' | `window-${string}`>, Outcome> = {
   none: works('stat'),
   'used-0': breaks('statfs'),
   'used-less-than-header': breaks('statfs'),
@@ -216,6 +219,20 @@ for (const way of WAYS) {
     await way.wait(volume, all(ask));
     assert.deepEqual(seen, [7, 6, 5, 4, 3, 2, 1, 0]);
     await way.wait(volume, volume.close());
+  });
+}
+
+for (const way of WAYS) {
+  test(`however many wait for locks, others are served (${way.name})`, async () => {
+    const volume = await way.open(socketOf('no-lock'), PATIENT);
+    const file = await way.wait(volume, volume.open('/file', O_RDWR));
+    const lock = { type: 1, start: 0n, end: 9n, pid: 1 };
+    const locks = Array.from({ length: WAITING }, () => start(file.setLock(lock, true)));
+    await way.wait(volume, volume.stat('/file', true));
+    await way.wait(volume, all(Array.from({ length: WAITING }, () => volume.statfs('/'))));
+    assert.ok(locks.every((each) => !each.settled));
+    await way.wait(volume, volume.close());
+    for (const each of locks) assert.throws(() => each.result, { code: 'EBADF' });
   });
 }
 

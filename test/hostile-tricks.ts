@@ -279,6 +279,7 @@ const RINGS = {
   'replies-reversed': { at: 'STATFS', fate: 'reversed', count: 8 },
   'no-reply': { at: 'STATFS', fate: 'held' },
   'late-reply': { at: 'STATFS', fate: 'late' },
+  'no-lock': { at: 'SETLKW', fate: 'held' },
   'no-reply-to-init': { at: 'INIT', fate: 'held' },
   'no-reply-to-destroy': { at: 'DESTROY', fate: 'held' },
   'leaves-at-init': { at: 'INIT', fate: 'leaves' },

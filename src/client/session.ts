@@ -165,7 +165,7 @@ export class Session {
 
   /** Sends a request and waits for its reply: what follows its header. Throws Refusal, ConnectionError. */
   *call(call: Call): Task<DataView<ArrayBuffer>> {
-    const slot = yield* this.transport.slot(needsData(call));
+    const slot = yield* this.transport.slot(needsData(call), call.patient);
     try {
       const length = yield* this.#exchange(call, slot);
       const at = replyAt(call, slot);
@@ -177,7 +177,7 @@ export class Session {
 
   /** Sends a request whose reply is data, and puts them into `into`: how many. Throws Refusal, ConnectionError. */
   *transfer(call: Call, into: Uint8Array): Task<number> {
-    const slot = yield* this.transport.slot(needsData(call));
+    const slot = yield* this.transport.slot(needsData(call), call.patient);
     try {
       const length = yield* this.#exchange(call, slot);
       const at = replyAt(call, slot);

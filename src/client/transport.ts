@@ -177,12 +177,15 @@ export class Transport {
     this.#queues.push({ driver, kickFd, sent: Array.from({ length: size }, () => undefined) });
   }
 
-  /** A slot, with room for data or without; to be given back. Throws ConnectionError. */
-  *slot(withData: boolean): Task<Slot> {
-    const free = withData ? this.#large : this.#small;
+  /**
+   * A slot, with room for data or without; to be given back. `patient`: for what may take as long as it likes, and
+   * leaves half of the slots to the others. Throws ConnectionError.
+   */
+  *slot(withData: boolean, patient = false): Task<Slot> {
+    const [free, all] = withData ? [this.#large, DATA_SLOTS] : [this.#small, SMALL_SLOTS];
     for (;;) {
       this.#check();
-      const slot = free.pop();
+      const slot = patient && free.length <= all / 2 ? undefined : free.pop();
       if (slot !== undefined) return slot;
       yield this.#want();
     }
