@@ -237,7 +237,7 @@ for (const way of WAYS) {
 }
 
 /** Each takes as long as the client waits. */
-const FEW = ['GET_FEATURES', 'ADD_MEM_REG', 'SET_VRING_ENABLE'];
+const FEW = ['GET_FEATURES', 'SET_MEM_TABLE', 'SET_VRING_ENABLE'];
 const UNANSWERED = new Set(['never', 'drip']);
 const [BLOCKING] = WAYS.filter(({ name }) => name === 'blocking');
 

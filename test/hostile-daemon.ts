@@ -85,6 +85,8 @@ class Served implements VhostDevice {
   readonly #epoll = new Epoll();
   readonly #mirror = new MemoryMirror();
   readonly #queues = Array.from({ length: QUEUES }, (_, index) => new DeviceQueue(this.#mirror.memory, index));
+  /** The rings are spoilt. */
+  #scribbled = false;
   readonly #rings: (RingSetup | undefined)[] = [];
   readonly #chain = new Chain();
   /** Replies that are held back. */
@@ -138,14 +140,18 @@ class Served implements VhostDevice {
   reset(): void {}
   warn(): void {}
 
+  get #isSilent(): boolean {
+    return this.#over || this.#scribbled;
+  }
+
   #serveQueue(index: number): void {
     const ring = this.#rings[index];
     if (ring === undefined) return;
     drainEventfd(ring.kickFd);
     const queue = this.#queues[index];
     do {
-      while (!this.#over && queue.pop(this.#chain) === POP_CHAIN) this.#answer(index);
-    } while (!this.#over && queue.enableNotify());
+      while (!this.#isSilent && queue.pop(this.#chain) === POP_CHAIN) this.#answer(index);
+    } while (!this.#isSilent && queue.enableNotify());
     if (queue.publish()) signalEventfd(ring.callFd);
   }
 
@@ -210,6 +216,8 @@ class Served implements VhostDevice {
     const next = words[1];
     write((i, id, used) => elements.set([id, used], 2 * ((next + i) & (ring.size - 1))));
     Atomics.store(words, 1, next + count);
+    // What the queue writes next would be in the same place.
+    this.#scribbled = true;
     signalEventfd(ring.callFd);
   }
 }

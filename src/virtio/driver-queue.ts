@@ -79,8 +79,6 @@ export class DriverQueue {
   #firstFree = 0;
   /** By head: descriptors of the chain that is with the device, 0 when none is. */
   readonly #chainLengths: Uint16Array;
-  /** Chains that are with the device. */
-  #chains = 0;
   #availableNext: number;
   #published: number;
   #usedNext: number;
@@ -151,7 +149,6 @@ export class DriverQueue {
     this.#firstFree = index;
     this.freeDescriptors -= needed;
     this.#chainLengths[head] = needed;
-    this.#chains += 1;
     this.#available[AVAILABLE_ENTRIES + (this.#availableNext & (this.size - 1))] = head;
     this.#availableNext = (this.#availableNext + 1) & 0xffff;
     return head;
@@ -175,7 +172,7 @@ export class DriverQueue {
     // virtio 2.7.8.2: the device stores idx after id and len.
     const ahead = (Atomics.load(this.#used, RING_INDEX) - used) & 0xffff;
     if (ahead === 0) return COLLECTED_NOTHING;
-    if (ahead > this.#chains) return COLLECTED_NONSENSE;
+    if (ahead > this.size) return COLLECTED_NONSENSE;
     const at = USED_ELEMENTS + 2 * (used & (this.size - 1));
     const head = this.#usedElements[at];
     const bytes = this.#usedElements[at + 1];
@@ -186,7 +183,6 @@ export class DriverQueue {
     this.#following[last] = this.#firstFree;
     this.#firstFree = head;
     this.#chainLengths[head] = 0;
-    this.#chains -= 1;
     this.freeDescriptors += length;
     this.#usedNext = (used + 1) & 0xffff;
     this.collectedBytes = bytes;
