@@ -26,7 +26,6 @@ import { Random } from './random.ts';
 const OPERATIONS = Number(process.env.VIRTIOFS_MODEL_OPERATIONS ?? 6000);
 const PATHS = ['a', 'b', 'c', 'd/a', 'd/b', 'd/c'];
 const MAX_BYTES = 20_000;
-const PAGE = 4096;
 const CLIENTS = 2;
 
 /** A cache mode: what the daemon and its clients are told, and for how long a client may be wrong. */
@@ -93,7 +92,8 @@ class World {
       if (stats === undefined) continue;
       const file = `${stats.ino} ${stats.birthtimeNs}`;
       names.set(path, file);
-      contents.set(file, readFileSync(join(this.root, path)));
+      const [content, last] = [readFileSync(join(this.root, path)), this.moments.at(-1)?.contents.get(file)];
+      contents.set(file, last?.equals(content) === true ? last : content);
     }
     this.moments.push({ fromMs: performance.now(), names, contents });
   }
@@ -209,6 +209,7 @@ class Game {
       ['rename', () => actor.rename(path, other)],
     ]);
     const world = this.#world;
+    const before = world.now.names.get(path);
     try {
       change();
     } catch (error) {
@@ -222,8 +223,10 @@ class Game {
     // By the name it has found a file that it had known before, or asked for.
     const [file] = found;
     if (kind === 'unlink') world.knows(who, path);
-    else if (kind === 'rename') world.knows(who, path, other);
-    else if (found.size === 1) world.knows(who, file ?? path);
+    else if (kind === 'rename') {
+      // What the client takes for two names of one file stays as it is (rename(2)): it has asked nobody.
+      if (world.now.names.get(path) !== before) world.knows(who, path, other);
+    } else if (found.size === 1) world.knows(who, file ?? path);
   }
 
   #bytes(): Buffer {
@@ -296,23 +299,22 @@ class Game {
     const fits = (file: string): boolean =>
       this.#mode.closeToOpen
         ? (this.#world.now.contents.get(file)?.equals(content) ?? false)
-        : this.#isPatchwork(client, file, content, beganMs);
+        : this.#isPatchwork(file, content);
     assert.ok(known.some(fits), `${path} reads as ${content.length} bytes that are not its own`);
   }
 
-  /** Every page is as it was at some time since the client changed the file itself. */
-  #isPatchwork(client: number, file: string, content: Buffer, beganMs: number): boolean {
-    const moments = [...this.#world.believable(client, file, this.#mode, beganMs)];
-    for (let at = 0; at < content.length; at += PAGE) {
-      const page = content.subarray(at, at + PAGE);
-      const isAsAt = ({ contents }: Moment): boolean => {
-        const then = contents.get(file)?.subarray(at, at + page.length) ?? Buffer.alloc(0);
-        // Behind the end that it had then, and before the one that the client believes in, there are zeros.
-        return page.subarray(0, then.length).equals(then) && page.subarray(then.length).every((byte) => byte === 0);
-      };
-      if (!moments.some(isAsAt)) return false;
+  /** Every byte is what it was at some time. What the client has written into a page stands beside what it had kept. */
+  #isPatchwork(file: string, content: Buffer): boolean {
+    const versions = new Set<Buffer>();
+    for (const { contents } of this.#world.moments) {
+      const version = contents.get(file);
+      if (version !== undefined) versions.add(version);
     }
-    return true;
+    // Behind the end that it had then, and before the one that the client believes in, there are zeros.
+    return content.every((byte, at) => {
+      for (const version of versions) if (byte === (version[at] ?? 0)) return true;
+      return false;
+    });
   }
 }
 

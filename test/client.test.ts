@@ -15,8 +15,17 @@ import {
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 
-import { type ConnectOptions, openVolume } from '../src/client/connect.ts';
-import { all, type OpenFile, promised, type Task, type Volume } from '../src/client/index.ts';
+import {
+  all,
+  connect,
+  type ConnectOptions,
+  connectSync,
+  openVolume,
+  type OpenFile,
+  promised,
+  type Task,
+  type Volume,
+} from '../src/client/index.ts';
 import { lensRefusal } from '../src/coherence/index.ts';
 import { InHeader, opcodeName } from '../src/fuse/index.ts';
 import { O_APPEND, O_CREAT, O_RDONLY, O_RDWR, O_TRUNC } from '../src/sys/index.ts';
@@ -38,7 +47,7 @@ class Stage {
     const daemon = await TestDaemon.start({ args });
     const sent: string[] = [];
     const trace = (request: Uint8Array): void => {
-      sent.push(opcodeName(InHeader.opcode(new DataView(request.buffer), 0)));
+      sent.push(opcodeName(InHeader.opcode(new DataView(request.buffer, request.byteOffset), 0)));
     };
     const volume = await promised(openVolume(daemon.socketPath, { umask: 0, ...options, trace }));
     t.after(async () => {
@@ -236,4 +245,25 @@ test('through the window what is there is read and written without a message, an
   truncateSync(stage.path('file'), 100);
   assert.equal((await promised(read(file, 5000))).length, 100);
   await promised(file.close());
+});
+
+test('a share whose daemon has gone is given up with the error of who used it, and no other', async (t) => {
+  const daemon = await TestDaemon.start({});
+  t.after(() => daemon[Symbol.asyncDispose]());
+  const use = async (): Promise<void> => {
+    await using share = await connect(daemon.socketPath);
+    daemon.process.kill('SIGKILL');
+    await daemon.ended;
+    await share.stat('/');
+    await share.readdir('/');
+  };
+  await assert.rejects(use, { code: 'ECONNRESET' });
+  const useSync = async (): Promise<void> => {
+    await using other = await TestDaemon.start({});
+    using share = connectSync(other.socketPath);
+    other.process.kill('SIGKILL');
+    await other.ended;
+    share.readdirSync('/');
+  };
+  await assert.rejects(useSync, { code: 'ECONNRESET' });
 });

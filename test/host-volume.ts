@@ -92,6 +92,8 @@ export class HostVolume implements Volume {
     }
   }
 
+  readonly broken = undefined;
+
   idle(): void {
     const waiting = this.#waiting.splice(0);
     if (waiting.every((latch) => latch.settled)) throw new Error('nothing is waited for');

@@ -1,7 +1,7 @@
 /**
  * Runs the tests: `node tools/test.ts [--unit] [--guest] [--timeout SECONDS] [PATH ...]`.
  *
- * Every file is a process of its own; they run two at a time, unit tests first, then those that boot guests
+ * Every file is a process of its own; unit tests run first, three at a time, then those that boot guests, two at a time
  * (`*.guest.test.ts`). A PATH is a file, or a part of the paths that are wanted. The last line is `N passed, N failed`;
  * the exit code is 1 when any test failed, or when there was none.
  */
@@ -140,9 +140,10 @@ async function runAll(files: readonly string[], jobs: number): Promise<FileResul
 
 const files = findFiles();
 const jobs = Math.min(2, availableParallelism());
+// One more than there are cores for: many wait for threads and processes to end.
 const unit = await runAll(
   files.filter((file) => !isGuest(file)),
-  jobs,
+  jobs + 1,
 );
 const results = [...unit, ...(await runAll(files.filter(isGuest), jobs))];
 

@@ -77,6 +77,10 @@ export class MountedVolume implements Volume {
     return this.#mount.files.size;
   }
 
+  get broken(): Error | undefined {
+    return this.#mount.session.transport.broken;
+  }
+
   idle(): void {
     this.#mount.session.transport.idle();
   }

@@ -183,7 +183,13 @@ export class ShareSync extends Base {
     finished(this.volume.close(), () => this.volume.idle());
   }
 
+  /** As `close`. Of a connection that was lost before nothing is said: whoever used it has heard. */
   [Symbol.dispose](): void {
-    this.close();
+    const lost = this.volume.broken;
+    try {
+      this.close();
+    } catch (error) {
+      if (error !== lost) throw error;
+    }
   }
 }

@@ -127,8 +127,14 @@ export class Share extends Base {
     return this.#closing;
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  /** As `close`. Of a connection that was lost before nothing is said: whoever used it has heard. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const lost = this.volume.broken;
+    try {
+      await this.close();
+    } catch (error) {
+      if (error !== lost) throw error;
+    }
   }
 }
 

@@ -127,6 +127,8 @@ export interface Volume {
   syncAll(): Task<void>;
   /** Gives everything back and says good-bye (DESTROY). */
   close(): Task<void>;
+  /** Why nothing can be asked any more: the connection is over. */
+  readonly broken: Error | undefined;
   /** For a caller who blocks: waits for the next reply. */
   idle(): void;
 }
