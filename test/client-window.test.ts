@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 
-import { type DaxOps, type DaxRange, DaxRanges } from '../src/client/dax.ts';
+import { type DaxOps, type DaxRange, DaxRanges } from '../src/client/window/dax.ts';
 import { all, finished, Latch, type Task } from '../src/client/task.ts';
-import { WindowThread } from '../src/client/window-thread.ts';
+import { WindowThread } from '../src/client/window/window-thread.ts';
 import { lensRefusal, RANGE_BYTES } from '../src/coherence/index.ts';
 import { flags, opcodes, RemovemappingIn, RemovemappingOne, SetupmappingIn } from '../src/fuse/index.ts';
 import { O_RDWR } from '../src/sys/index.ts';

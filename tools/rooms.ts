@@ -37,7 +37,7 @@ const PRODUCT: Readonly<Record<string, Room>> = {
   'src/client': {
     imports: [...BELOW_SERVER.filter((room) => room !== 'src/fs'), 'src/coherence'],
     door: 'index.ts',
-    starts: ['window-worker.ts'],
+    starts: ['window/window-worker.ts'],
   },
   lab: { imports: [], door: 'index.ts' },
   conformance: {

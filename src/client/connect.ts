@@ -13,20 +13,20 @@ import { SysError } from '../sys/index.ts';
 import { VhostError } from '../vhost/index.ts';
 import { attributesAt, attrValidMs, S_IFDIR, S_IFMT } from './attributes.ts';
 import { bodyOf } from './body.ts';
-import { DAX_RANGE_BYTES, type DaxOps, DaxRanges } from './dax.ts';
+import { DAX_RANGE_BYTES, type DaxOps, DaxRanges } from './window/dax.ts';
 import { ShareError } from './error.ts';
 import { Mount } from './mount.ts';
 import { MountedVolume } from './mounted-volume.ts';
-import { PageCache } from './page-cache.ts';
+import { PageCache } from './cache/page-cache.ts';
 import { ConnectionError, Refusal } from './refusal.ts';
 import { Session, type Tracer } from './session.ts';
-import { Share } from './share.ts';
-import { ShareSync } from './share-sync.ts';
+import { Share } from './face/share.ts';
+import { ShareSync } from './face/share-sync.ts';
 import { finished, promised, type Task } from './task.ts';
 import { Transport } from './transport.ts';
 import { type CacheMode, type Node, ROOT_NODE, Tree } from './tree.ts';
 import type { Attributes } from './volume.ts';
-import { WindowThread } from './window-thread.ts';
+import { WindowThread } from './window/window-thread.ts';
 
 export interface ConnectOptions {
   /**

@@ -19,10 +19,10 @@ import {
 } from '../fuse/index.ts';
 import { FALLOC_FL_KEEP_SIZE, O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY, SEEK_HOLE } from '../sys/index.ts';
 import { bodyOf } from './body.ts';
-import type { DaxFile } from './dax.ts';
+import type { DaxFile } from './window/dax.ts';
 import type { Mount } from './mount.ts';
 import type { Handle } from './opening.ts';
-import type { Backing } from './page-cache.ts';
+import type { Backing } from './cache/page-cache.ts';
 import { Refusal } from './refusal.ts';
 import { losesSetIds } from './rights.ts';
 import type { Task } from './task.ts';

@@ -5,8 +5,8 @@
 import { EIO } from '../core/index.ts';
 import { flags } from '../fuse/index.ts';
 import { type Entry, S_IFDIR, S_IFMT } from './attributes.ts';
-import type { DaxFile } from './dax.ts';
-import type { CachedFile } from './page-cache.ts';
+import type { DaxFile } from './window/dax.ts';
+import type { CachedFile } from './cache/page-cache.ts';
 import { Refusal } from './refusal.ts';
 import type { Session } from './session.ts';
 import { start, type Task } from './task.ts';
