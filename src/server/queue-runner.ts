@@ -10,6 +10,8 @@ import type { QueueWaits, Wakers } from './waits.ts';
 /** Chains after which the thread looks at its other duties, and used entries for which there is one interrupt. */
 const BATCH = 64;
 const PUBLISH_EVERY = 8;
+/** So many bytes take long enough to serve that the driver is woken to work on them meanwhile. */
+const PUBLISH_BYTES = 256 * 1024;
 /** How long a waiting request is left before it is asked again: locks of other processes are given up unheard. */
 const FIRST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 20;
@@ -84,6 +86,7 @@ export class QueueRunner {
     const queue = this.#queue;
     queue.disableNotify();
     let served = 0;
+    let bytes = 0;
     for (;;) {
       const popped = queue.pop(this.#chain);
       if (popped === POP_CHAIN) {
@@ -102,9 +105,14 @@ export class QueueRunner {
         continue;
       }
       served += 1;
-      if (served % PUBLISH_EVERY === 0) this.#publish(ring);
-      // A driver that looks for itself works on it while we serve the next.
-      else queue.show();
+      bytes += this.#chain.readable.bytes + this.#chain.writable.bytes;
+      if (served % PUBLISH_EVERY === 0 || bytes >= PUBLISH_BYTES) {
+        this.#publish(ring);
+        bytes = 0;
+      } else {
+        // A driver that looks for itself works on it while we serve the next.
+        queue.show();
+      }
       if (served >= BATCH) {
         this.#publish(ring);
         return true;
