@@ -134,11 +134,36 @@ async function runCommand(
   }
 }
 
+const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
+  ls: ['ls -lh /etc', 'ls -R --json /srv'],
+  cat: ['cat /etc/hosts'],
+  stat: ['stat /etc/hosts', 'stat -L --json /etc/localtime'],
+  tree: ['tree -L 2 /srv'],
+  df: ['df -h'],
+  cp: ['cp -r -p /srv/site /srv/site.old'],
+  mv: ['mv -n /inbox/a /inbox/b /done'],
+  rm: ['rm -r /srv/site.old'],
+  mkdir: ['mkdir -p /srv/a/b'],
+  put: ['put -j 8 --checksum ./site /srv'],
+  get: ['get /var/log ./logs'],
+  sh: ['sh', "sh -c 'cd /srv; ls'"],
+};
+
+function epilogue(name: string): string {
+  const examples = (EXAMPLES[name] ?? []).map((line) => `  $ virtiofs ${line} --socket /tmp/fs.sock`);
+  const codes =
+    name === 'sh'
+      ? 'Exit codes: that of the last command; 127 there is none of that name; 2 quotes that do not end.'
+      : 'Exit codes: 0 done; 1 something failed, and it was said what; 130 Ctrl-C; 70 a bug.';
+  return ['\nExamples:', ...examples, '', codes].join('\n');
+}
+
 /** Adds one of the commands, such as `virtiofs ls`. `open` connects to the daemon. */
 export function registerShareCommand(program: Command, name: string, open: Open): void {
   const found = SHARE_COMMANDS.find((command) => command.name === name);
   if (found === undefined) throw new Error(`there is no command ${name}`);
-  addShareOptions(found.configure(program.command(name))).action(async (...given: unknown[]) => {
+  const command = addShareOptions(found.configure(program.command(name))).addHelpText('after', epilogue(name));
+  command.action(async (...given: unknown[]) => {
     const options = given.at(-2) as Record<string, unknown>;
     process.exitCode = await runCommand(found, { operands: given.slice(0, -2), options }, open);
   });
