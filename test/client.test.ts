@@ -4,6 +4,7 @@ import {
   closeSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -14,6 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 
 import {
   all,
@@ -266,4 +268,19 @@ test('a share whose daemon has gone is given up with the error of who used it, a
     share.readdirSync('/');
   };
   await assert.rejects(useSync, { code: 'ECONNRESET' });
+});
+
+test('options that cannot be are refused with the reason, and nothing is left', async (t) => {
+  const daemon = await TestDaemon.start({ args: ['--stay'] });
+  t.after(() => daemon[Symbol.asyncDispose]());
+  const { socketPath } = daemon;
+  const before = readdirSync('/proc/self/fd').length;
+  await assert.rejects(connect(socketPath, { dax: '64M' }), /no DAX window/);
+  await assert.rejects(connect(socketPath, { queues: 0 }), /0 queues: give 1 or more/);
+  await assert.rejects(connect(socketPath, { timeoutMs: Number.NaN }), /time-out of NaN ms/);
+  await assert.rejects(connect(socketPath, { cache: 'never' as 'none' }), /cache 'never': give none, auto or always/);
+  await assert.rejects(connect(socketPath, { cacheBytes: 100 }), /cacheBytes|limitBytes/);
+  await assert.rejects(connect(join(daemon.share, 'nothing')), /is a virtio-fs daemon listening there/);
+  await setImmediate();
+  assert.equal(readdirSync('/proc/self/fd').length, before);
 });

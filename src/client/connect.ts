@@ -58,6 +58,7 @@ export interface ConnectOptions {
   readonly trace?: Tracer;
 }
 
+const CACHE_MODES: readonly CacheMode[] = ['none', 'auto', 'always'];
 const QUEUE_SIZE = 128;
 const DATA_BYTES = 1024 * 1024;
 const DEFAULTS = { timeoutMs: 30_000, cacheBytes: 64 * 1024 * 1024, cacheNames: 50_000 };
@@ -92,6 +93,9 @@ export function openVolumeSync(socketPath: string, options: ConnectOptions = {})
 export function openTransport(socketPath: string, options: ConnectOptions): Transport {
   const { queues = 1, timeoutMs = DEFAULTS.timeoutMs } = options;
   if (!Number.isInteger(queues) || queues < 1) throw new UserError(`${queues} queues: give 1 or more`);
+  if (!(timeoutMs > 0)) throw new UserError(`a time-out of ${timeoutMs} ms: give more than 0`);
+  const { cache = 'auto' } = options;
+  if (!CACHE_MODES.includes(cache)) throw new UserError(`cache '${cache}': give none, auto or always`);
   try {
     return new Transport(socketPath, { queues, timeoutMs, queueSize: QUEUE_SIZE, dataBytes: DATA_BYTES });
   } catch (error) {
@@ -115,7 +119,7 @@ function explained(error: unknown, socketPath: string): unknown {
 
 /** A FUSE session over a transport, and what is cached of it. Throws UserError, ConnectionError. */
 export function* mount(transport: Transport, options: ConnectOptions): Task<MountedVolume> {
-  const window = options.dax === undefined ? undefined : openWindow(transport, options.dax);
+  let window: WindowThread | undefined;
   const end = (): void => {
     // First told, as it may be waiting for the daemon; last given up, as the daemon may be showing something.
     window?.stop();
@@ -123,6 +127,7 @@ export function* mount(transport: Transport, options: ConnectOptions): Task<Moun
     window?.close();
   };
   try {
+    if (options.dax !== undefined) window = openWindow(transport, options.dax);
     return yield* mountWith(transport, window, options, end);
   } catch (error) {
     end();
