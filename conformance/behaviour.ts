@@ -1,3 +1,4 @@
+import { SysError } from '../src/sys/index.ts';
 import type { Face } from './face.ts';
 
 /**
@@ -23,6 +24,16 @@ export const NEEDS = [
   'atime',
 ] as const;
 export type Need = (typeof NEEDS)[number];
+
+/** Notes that a target lacks something where a call that takes it fails. */
+export function probe(missing: Map<Need, string>, need: Need, what: string, call: () => void): void {
+  try {
+    call();
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    missing.set(need, `${what}: ${error.code}`);
+  }
+}
 
 /** One sentence, and the check that it holds. */
 export interface Behaviour {

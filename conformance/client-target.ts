@@ -1,7 +1,7 @@
 /** The target that is a share of any virtio-fs daemon, opened by its socket. */
 import { type CacheMode, finished, type MountedVolume, openVolumeSync } from '../src/client/index.ts';
-import { O_RDWR, SysError } from '../src/sys/index.ts';
-import type { Need } from './behaviour.ts';
+import { O_RDWR } from '../src/sys/index.ts';
+import { type Need, probe } from './behaviour.ts';
 import { aclValue } from './acl.ts';
 import { ClientFace } from './client-face.ts';
 import { ClientProcess } from './client-process.ts';
@@ -91,25 +91,17 @@ function missingOf(face: ClientFace): Map<Need, string> {
     ['mmap', 'the client maps no files'],
     ['tmpfile', 'the client makes no files without a name'],
   ]);
-  const probe = (need: Need, what: string, call: () => void): void => {
-    try {
-      call();
-    } catch (error) {
-      if (!(error instanceof SysError)) throw error;
-      missing.set(need, `${what}: ${error.code}`);
-    }
-  };
   face.file(PROBE, 'probe');
   try {
-    probe('owners', 'SETATTR of the owner', () => face.chown(PROBE, 1, 1));
-    probe('xattr', 'SETXATTR user.*', () => face.setxattr(PROBE, 'user.probe', '1'));
-    probe('acl', 'ACLs', () => face.setxattr(PROBE, 'system.posix_acl_access', aclValue([])));
-    probe('locks', 'SETLK', () => face.lock(face.open(PROBE, O_RDWR), F_SETLK, { type: F_WRLCK }));
-    probe('devices', 'MKNOD of a device', () => {
+    probe(missing, 'owners', 'SETATTR of the owner', () => face.chown(PROBE, 1, 1));
+    probe(missing, 'xattr', 'SETXATTR user.*', () => face.setxattr(PROBE, 'user.probe', '1'));
+    probe(missing, 'acl', 'ACLs', () => face.setxattr(PROBE, 'system.posix_acl_access', aclValue([])));
+    probe(missing, 'locks', 'SETLK', () => face.lock(face.open(PROBE, O_RDWR), F_SETLK, { type: F_WRLCK }));
+    probe(missing, 'devices', 'MKNOD of a device', () => {
       face.mknod(`${PROBE}-device`, S_IFCHR | 0o600, 1, 3);
       face.unlink(`${PROBE}-device`);
     });
-    probe('users', 'CREATE of another user', () => {
+    probe(missing, 'users', 'CREATE of another user', () => {
       face.mkdir(`${PROBE}-folder`);
       face.chmod(`${PROBE}-folder`, 0o777);
       face.as(USER, () => face.file(`${PROBE}-folder/f`, 'probe'));

@@ -1,7 +1,7 @@
 /** The target that is a file system's own code, asked in this process. */
 import type { FileSystemModule, Services } from '../src/fs/file-system.ts';
-import { SysError, O_RDWR, O_TMPFILE } from '../src/sys/index.ts';
-import type { Need } from './behaviour.ts';
+import { O_RDWR, O_TMPFILE } from '../src/sys/index.ts';
+import { type Need, probe } from './behaviour.ts';
 import { S_IFCHR } from './constants.ts';
 import { FileSystemFace } from './file-system-face.ts';
 import { FuseClient } from './fuse-client.ts';
@@ -42,21 +42,13 @@ export function fileSystemTarget(module: FileSystemModule, options: unknown, nam
 
 function session(face: FileSystemFace, close: () => void): Session {
   const missing = new Map<Need, string>(KERNELS.map((need) => [need, KERNEL]));
-  const probe = (need: Need, what: string, call: () => void): void => {
-    try {
-      call();
-    } catch (error) {
-      if (!(error instanceof SysError)) throw error;
-      missing.set(need, `${what}: ${error.code}`);
-    }
-  };
   face.file(PROBE, 'probe');
-  probe('owners', 'SETATTR of the owner', () => face.chown(PROBE, 1, 1));
-  probe('xattr', 'SETXATTR user.*', () => face.setxattr(PROBE, 'user.probe', '1'));
-  probe('tmpfile', 'TMPFILE', () => face.close(face.open('/', O_TMPFILE | O_RDWR, 0o600)));
+  probe(missing, 'owners', 'SETATTR of the owner', () => face.chown(PROBE, 1, 1));
+  probe(missing, 'xattr', 'SETXATTR user.*', () => face.setxattr(PROBE, 'user.probe', '1'));
+  probe(missing, 'tmpfile', 'TMPFILE', () => face.close(face.open('/', O_TMPFILE | O_RDWR, 0o600)));
   if (face.lstat(PROBE).btime === undefined) missing.set('btime', 'STATX gives no time of birth');
   face.unlink(PROBE);
-  probe('devices', 'MKNOD of a device', () => {
+  probe(missing, 'devices', 'MKNOD of a device', () => {
     face.mknod(PROBE, S_IFCHR | 0o600, 1, 3);
     face.unlink(PROBE);
   });

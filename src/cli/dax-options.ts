@@ -40,7 +40,7 @@ function parseWindow(text: string): number {
   throw new InvalidArgumentError('It is a power of two, 2M or more.');
 }
 
-function parseQueues(text: string): number {
+export function parseQueues(text: string): number {
   if (/^[1-9]\d?$/.test(text) && Number(text) <= MAX_REQUEST_QUEUES) return Number(text);
   throw new InvalidArgumentError(`It is a number of queues, from 1 to ${MAX_REQUEST_QUEUES}.`);
 }

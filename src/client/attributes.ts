@@ -1,13 +1,9 @@
 /** Attributes and times as FUSE has them. */
 import { EIO } from '../core/index.ts';
 import { Attr, AttrOut, EntryOut } from '../fuse/index.ts';
+import { S_IFMT } from '../sys/index.ts';
 import { Refusal } from './refusal.ts';
 import type { Attributes } from './volume.ts';
-
-export const S_IFMT = 0o170000;
-export const S_IFDIR = 0o040000;
-export const S_IFREG = 0o100000;
-export const S_IFLNK = 0o120000;
 
 const NS = 1_000_000_000n;
 

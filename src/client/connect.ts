@@ -9,9 +9,9 @@ import {
   RemovemappingOne,
   SetupmappingIn,
 } from '../fuse/index.ts';
-import { SysError } from '../sys/index.ts';
+import { S_IFDIR, S_IFMT, SysError } from '../sys/index.ts';
 import { VhostError } from '../vhost/index.ts';
-import { attributesAt, attrValidMs, S_IFDIR, S_IFMT } from './attributes.ts';
+import { attributesAt, attrValidMs } from './attributes.ts';
 import { bodyOf } from './body.ts';
 import { DAX_RANGE_BYTES, type DaxOps, DaxRanges } from './window/dax.ts';
 import { ShareError } from './error.ts';

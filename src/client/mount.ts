@@ -1,7 +1,8 @@
 /** What is known of a mounted share and of its open files, and the requests that all of it is made of. */
 import { EINVAL, EISDIR, ENOSYS, EPERM } from '../core/index.ts';
 import { AttrOut, flags as fuse, GetattrIn, opcodes, SetattrIn } from '../fuse/index.ts';
-import { attributesAt, attrValidMs, S_IFMT, S_IFREG } from './attributes.ts';
+import { S_IFMT, S_IFREG } from '../sys/index.ts';
+import { attributesAt, attrValidMs } from './attributes.ts';
 import { bodyOf } from './body.ts';
 import type { DaxFile, DaxRanges } from './window/dax.ts';
 import { ShareError } from './error.ts';

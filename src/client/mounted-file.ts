@@ -17,7 +17,17 @@ import {
   WriteOut,
   CopyFileRangeIn,
 } from '../fuse/index.ts';
-import { FALLOC_FL_KEEP_SIZE, O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY, SEEK_HOLE } from '../sys/index.ts';
+import {
+  F_RDLCK,
+  F_UNLCK,
+  F_WRLCK,
+  FALLOC_FL_KEEP_SIZE,
+  O_ACCMODE,
+  O_APPEND,
+  O_RDONLY,
+  O_WRONLY,
+  SEEK_HOLE,
+} from '../sys/index.ts';
 import { bodyOf } from './body.ts';
 import type { DaxFile } from './window/dax.ts';
 import type { Mount } from './mount.ts';
@@ -30,9 +40,6 @@ import type { Node } from './tree.ts';
 import type { Attributes, Changes, FileLock, OpenFile } from './volume.ts';
 
 const SEEK_DATA = 3;
-const F_RDLCK = 0;
-const F_WRLCK = 1;
-const F_UNLCK = 2;
 const OFFSET_MAX = 2n ** 63n - 1n;
 /** One for all that this client opens: as one process's. */
 const LOCK_OWNER = 1n;

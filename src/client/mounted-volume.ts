@@ -11,8 +11,18 @@ import {
   Rename2In,
   RenameIn,
 } from '../fuse/index.ts';
-import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from '../sys/index.ts';
-import { entryAt, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './attributes.ts';
+import {
+  RENAME_EXCHANGE,
+  RENAME_NOREPLACE,
+  RENAME_WHITEOUT,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+} from '../sys/index.ts';
+import { entryAt } from './attributes.ts';
 import { bodyOf } from './body.ts';
 import type { Mount } from './mount.ts';
 import { MountedDirectory } from './mounted-directory.ts';
@@ -26,8 +36,6 @@ import type { Attributes, Changes, FileSystemNumbers, OpenFile, SharePath, Volum
 import { bytesOf, nameBytes, type Place, Walker } from './walk.ts';
 import { Xattrs } from './xattrs.ts';
 
-const S_IFBLK = 0o060000;
-const S_IFCHR = 0o020000;
 const PATH_BYTES = 4096;
 
 type BodyOfName = (name: Uint8Array) => Uint8Array;

@@ -12,8 +12,12 @@ import {
   O_RDONLY,
   O_TRUNC,
   O_WRONLY,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
 } from '../sys/index.ts';
-import { entryAt, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './attributes.ts';
+import { entryAt } from './attributes.ts';
 import { bodyOf } from './body.ts';
 import type { Mount } from './mount.ts';
 import { MountedFile } from './mounted-file.ts';

@@ -1,8 +1,8 @@
 /** What callers may do: the guest's kernel decides it, by what the daemon tells of an inode (default_permissions). */
 import { EACCES, ENODATA, EOPNOTSUPP, EPERM } from '../core/index.ts';
 import { flags as fuse, GetxattrIn, opcodes } from '../fuse/index.ts';
+import { S_IFDIR, S_IFMT, S_IFREG } from '../sys/index.ts';
 import { ACL_ACCESS, ACL_PREFIX, aclOf, aclPermits } from './acl.ts';
-import { S_IFDIR, S_IFMT, S_IFREG } from './attributes.ts';
 import { bodyOf } from './body.ts';
 import type { Mount } from './mount.ts';
 import { Refusal } from './refusal.ts';

@@ -6,7 +6,7 @@
 import { Socket } from 'node:net';
 import { availableParallelism } from 'node:os';
 
-import { assert, type Fd } from '../core/index.ts';
+import { assert, type Fd, PAGE_BYTES } from '../core/index.ts';
 import { drainPipe, pipe, close as closeFd, signalEventfd, waitReadable } from '../sys/index.ts';
 import { FrontEnd, PROTOCOL_FEATURES, ProtocolFeature, VhostError } from '../vhost/index.ts';
 import { DriverQueue, type GuestBuffer } from '../virtio/index.ts';
@@ -59,7 +59,6 @@ const SMALL_SLOTS = 64;
 const DATA_SLOTS = 16;
 /** The most buffers that a message has. */
 const BUFFERS = 4;
-const PAGE = 4096;
 /** How often it is looked whether the daemon is still there while requests wait. */
 const LOOK_MS = 100;
 /** A reply mostly comes within this time, sooner than a thread is put to sleep and woken. */
@@ -121,11 +120,11 @@ export class Transport {
       this.#frontEnd = frontEnd;
       this.#indirect = frontEnd.indirectDescriptors;
       const queues = queuesOf(frontEnd, options.queues);
-      const ringBytes = roundUp(DriverQueue.bytes(queueSize, this.#indirect ? BUFFERS : 0), PAGE);
+      const ringBytes = roundUp(DriverQueue.bytes(queueSize, this.#indirect ? BUFFERS : 0), PAGE_BYTES);
       const dataAt = queues * ringBytes;
       const slotBytes = REQUEST_BYTES + REPLY_BYTES;
       const largeAt = dataAt + SMALL_SLOTS * slotBytes;
-      const largeBytes = slotBytes + roundUp(dataBytes, PAGE);
+      const largeBytes = slotBytes + roundUp(dataBytes, PAGE_BYTES);
       const memoryBytes = largeAt + DATA_SLOTS * largeBytes;
       frontEnd.addMemory(0, memoryBytes);
       const [{ buffer }] = frontEnd.memory.regions;
@@ -141,7 +140,7 @@ export class Transport {
       closeFd(this.#notifyFd);
       throw error;
     }
-    const onread = { buffer: new Uint8Array(PAGE), callback: () => this.#heard() };
+    const onread = { buffer: new Uint8Array(PAGE_BYTES), callback: () => this.#heard() };
     this.#socket = new Socket({ fd: this.#interruptFd, readable: true, writable: false, onread });
     this.#socket.resume();
     this.#socket.unref();

@@ -4,7 +4,8 @@
  */
 import { EIO } from '../core/index.ts';
 import { flags } from '../fuse/index.ts';
-import { type Entry, S_IFDIR, S_IFMT } from './attributes.ts';
+import { S_IFDIR, S_IFMT } from '../sys/index.ts';
+import { type Entry } from './attributes.ts';
 import type { DaxFile } from './window/dax.ts';
 import type { CachedFile } from './cache/page-cache.ts';
 import { Refusal } from './refusal.ts';

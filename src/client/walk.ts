@@ -1,7 +1,8 @@
 /** From a path to an inode, as the guest's kernel goes (fs/namei.c): by names that it knows, and LOOKUP. */
 import { EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR } from '../core/index.ts';
 import { opcodes } from '../fuse/index.ts';
-import { type Entry, entryAt, S_IFLNK, S_IFMT } from './attributes.ts';
+import { S_IFLNK, S_IFMT } from '../sys/index.ts';
+import { type Entry, entryAt } from './attributes.ts';
 import { bodyOf } from './body.ts';
 import type { Mount } from './mount.ts';
 import { Refusal } from './refusal.ts';

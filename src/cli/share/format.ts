@@ -1,5 +1,5 @@
 /** Numbers, modes and times as people read them. */
-const S_IFMT = 0o170000;
+import { S_IFMT } from '../../sys/index.ts';
 
 export type Kind =
   | 'file'

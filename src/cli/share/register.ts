@@ -5,8 +5,8 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 
 import { ConnectionError } from '../../client/index.ts';
 import { RANGE_BYTES } from '../../coherence/index.ts';
-import { MAX_REQUEST_QUEUES, UserError } from '../../core/index.ts';
-import { parseSize } from '../dax-options.ts';
+import { UserError } from '../../core/index.ts';
+import { parseQueues, parseSize } from '../dax-options.ts';
 import { mkdirCommand, rmCommand } from './change.ts';
 import { cpCommand, getCommand, mvCommand, putCommand } from './copy.ts';
 import type { Open, ShareOptions } from './face.ts';
@@ -43,11 +43,6 @@ function parseWindow(text: string): number {
   const bytes = parseSize(text);
   if (bytes > 0 && bytes % RANGE_BYTES === 0) return bytes;
   throw new InvalidArgumentError('It is a multiple of 2M.');
-}
-
-function parseQueues(text: string): number {
-  if (/^[1-9]\d?$/.test(text) && Number(text) <= MAX_REQUEST_QUEUES) return Number(text);
-  throw new InvalidArgumentError(`It is a number of queues, from 1 to ${MAX_REQUEST_QUEUES}.`);
 }
 
 /** Seconds, in milliseconds. */

@@ -1,5 +1,6 @@
 /** The cached content of one file (fs/fuse/file.c, mm/filemap.c). */
-import { asOnePiece, type Backing, type Failure, PAGE_BYTES, type Page, type PageHolder } from './page.ts';
+import { PAGE_BYTES } from '../../core/index.ts';
+import { asOnePiece, type Backing, type Failure, type Page, type PageHolder } from './page.ts';
 import type { PagePool } from './page-pool.ts';
 import { Readahead } from './page-readahead.ts';
 import { Latch, start, type Task } from '../task.ts';

@@ -1,5 +1,6 @@
 /** The pages of all files: how many there may be, which go first, and when what is dirty must be sent. */
-import { type Failure, type Page, PAGE_BYTES, type PageHolder, PageList, PageMemory } from './page.ts';
+import { PAGE_BYTES } from '../../core/index.ts';
+import { type Failure, type Page, type PageHolder, PageList, PageMemory } from './page.ts';
 import { Latch, type Task } from '../task.ts';
 
 export interface PageCacheOptions {

@@ -1,7 +1,6 @@
 /** A page of a file, the memory it lies in, and the order in which pages were used. */
+import { PAGE_BYTES } from '../../core/index.ts';
 import type { Latch, Task } from '../task.ts';
-
-export const PAGE_BYTES = 4096;
 
 /** Where pages come from and go to: READ and WRITE of one open file. Both throw ShareError. */
 export interface Backing {
