@@ -4,6 +4,7 @@ import { drainEventfd, signalEventfd } from '../sys/index.ts';
 import type { RingSetup } from '../vhost/index.ts';
 import { Chain, DeviceQueue, POP_BAD_CHAIN, POP_BROKEN, POP_CHAIN } from '../virtio/index.ts';
 import { type Gate, SERVE_AGAIN, SERVE_ELSEWHERE } from './gate.ts';
+import { Linger } from './linger.ts';
 import type { PoolClient } from './pool.ts';
 import type { QueueWaits, Wakers } from './waits.ts';
 
@@ -34,6 +35,7 @@ export class QueueRunner {
   readonly #warn: (message: string) => void;
   readonly #waiting: Waiting | undefined;
   readonly #defers: boolean;
+  readonly #linger = new Linger();
   #ring: RingSetup | undefined;
   #pauseMs = FIRST_PAUSE_MS;
   /** When waiting requests are asked again. */
@@ -100,6 +102,7 @@ export class QueueRunner {
           this.#warn(`queue ${queue.index} is broken until the guest resets it: ${queue.lastError}`);
           return false;
         }
+        if (served > 0 && !this.#hiprio && this.#linger.until(queue)) continue;
         if (!queue.enableNotify()) return false;
         queue.disableNotify();
         continue;

@@ -1,0 +1,40 @@
+import { availableParallelism } from 'node:os';
+
+/**
+ * Some 10 us, which is what it takes to go to sleep and to be woken: who looks that long loses by it no more than once
+ * that. Where there is but one processor, the driver could not run meanwhile.
+ */
+const LOOKS = availableParallelism() > 1 ? 1000 : 0;
+const LONGEST_REST = 64;
+
+/**
+ * A thread that has served all stays for a moment: a driver at work mostly has its next request soon, and so saves its
+ * kick, and we our sleep. The more often that was in vain, the more seldom we stay.
+ */
+export class Linger {
+  readonly #looks: number;
+  /** How often we do not stay after the next time in vain. */
+  #rest = 1;
+  #resting = 0;
+
+  constructor(looks = LOOKS) {
+    this.#looks = looks;
+  }
+
+  /** Whether there is more to do. */
+  until(queue: { readonly more: boolean }): boolean {
+    if (this.#resting > 0) {
+      this.#resting -= 1;
+      return false;
+    }
+    for (let look = 0; look < this.#looks; look += 1) {
+      if (queue.more) {
+        this.#rest = Math.max(this.#rest >> 1, 1);
+        return true;
+      }
+    }
+    this.#resting = this.#rest;
+    this.#rest = Math.min(2 * this.#rest, LONGEST_REST);
+    return false;
+  }
+}
