@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { all, ShareError, start, type Task } from '../src/client/index.ts';
+import { all, connect, connectSync, ShareError, start, type Task } from '../src/client/index.ts';
 import { ConnectionError } from '../src/client/refusal.ts';
 import { O_RDWR } from '../src/sys/index.ts';
 import { FrontEnd } from '../src/vhost/index.ts';
@@ -125,6 +125,7 @@ const OUTCOMES: Record<Exclude<TrickName, 'replies-reversed' | 'no-lock' | `wind
   'ring-id-outside': breaks('statfs'),
   'ring-id-twice': { ...breaks('statfs'), tooLate: true },
   'ring-index-jumps': breaks('statfs'),
+  'ring-error': breaks('statfs'),
   'no-reply': timesOut('statfs'),
   'late-reply': timesOut('statfs'),
   'no-reply-to-init': timesOut('open'),
@@ -140,6 +141,19 @@ const OUTCOMES: Record<Exclude<TrickName, 'replies-reversed' | 'no-lock' | `wind
   'protocol-without-mq': works('stat'),
   'protocol-without-ack': works('stat'),
   'protocol-without-slots': works('stat'),
+  'protocol-without-config': works('stat'),
+  'protocol-without-status': works('stat'),
+  'config-tag-of-36': works('stat'),
+  'config-tag-not-utf8': works('stat'),
+  'config-tag-then-rubbish': works('stat'),
+  'config-no-tag': breaks('open'),
+  'config-tag-of-lines': breaks('open'),
+  'config-queues-0': breaks('open'),
+  'config-queues-2': breaks('open'),
+  'config-queues-huge': breaks('open'),
+  'config-of-39': breaks('open'),
+  'config-says-39': breaks('open'),
+  'config-elsewhere': breaks('open'),
   'queues-0': breaks('open'),
   'queues-1': breaks('open'),
   'queues-65535': works('stat'),
@@ -268,6 +282,38 @@ test('the size of a window must make sense', async () => {
     assert.throws(() => sizesOf(trick), { name: 'VhostError', code: 'MALFORMED' }, trick);
   }
   await holdings.check('windows');
+});
+
+test('a share has the tag that the daemon says, as far as the first NUL', async () => {
+  const tags = {
+    none: 'hostile',
+    'config-tag-of-36': 't'.repeat(36),
+    'config-tag-not-utf8': '\ufffd\ufffd',
+    'config-tag-then-rubbish': 'short',
+    'protocol-without-config': undefined,
+  };
+  for (const [trick, tag] of Object.entries(tags)) {
+    const share = await connect(socketOf(trick), PATIENT);
+    assert.equal(share.tag, tag);
+    await share.close();
+    using sync = connectSync(socketOf(trick), PATIENT);
+    assert.equal(sync.tag, tag);
+  }
+});
+
+test('what is wrong with the configuration of a daemon is said in words', async () => {
+  const words: Partial<Record<TrickName, RegExp>> = {
+    'config-no-tag': /configuration has no tag$/,
+    'config-tag-of-lines': /a tag with a line break$/,
+    'config-queues-0': /0 request queues; a file system has 1 or more$/,
+    'config-queues-2': /2 request queues; with that for FORGET the back-end has 2 queues in all$/,
+    'config-of-39': /GET_CONFIG was answered with 51 bytes, not 52$/,
+    'config-says-39': /GET_CONFIG was answered with 39 bytes from 0 on, not 40 from 0 on$/,
+    'config-elsewhere': /GET_CONFIG was answered with 40 bytes from 4 on, not 40 from 0 on$/,
+  };
+  for (const [trick, message] of Object.entries(words)) {
+    await assert.rejects(connect(socketOf(trick), PATIENT), { code: 'EPROTO', message }, trick);
+  }
 });
 
 test('a daemon may go at any message while the share is opened', async () => {

@@ -9,8 +9,9 @@ import { parseArgs } from 'node:util';
 import type { Fd } from '../src/core/index.ts';
 import { InHeader, OPCODES } from '../src/fuse/index.ts';
 import { gather, scatter } from '../src/memory/index.ts';
+import { configSpace } from '../src/server/config-space.ts';
 import { MemoryMirror } from '../src/server/memory-mirror.ts';
-import { accept, drainEventfd, Epoll, listenUnix, sendMessage, signalEventfd } from '../src/sys/index.ts';
+import { accept, close, drainEventfd, Epoll, listenUnix, sendMessage, signalEventfd } from '../src/sys/index.ts';
 import {
   Backend,
   Channel,
@@ -41,6 +42,8 @@ const DRIP_MS = 20;
 /** What is said over vhost-user, spoilt by the trick. */
 class TrickyChannel extends Channel {
   readonly #trick: Trick;
+  /** Of SET_VRING_ERR. */
+  readonly errorFds: Fd[] = [];
 
   constructor(fd: Fd, trick: Trick) {
     super(fd, 'the client');
@@ -51,7 +54,13 @@ class TrickyChannel extends Channel {
     const message = super.receive();
     const name = FRONT_END_BY_CODE.get(message?.request ?? 0)?.name;
     if (name !== undefined && this.#trick.leavesAt === name) throw new VhostError('CLOSED', 'as it was told');
+    if (name === 'SET_VRING_ERR') this.errorFds.push(...(message?.fds.splice(0) ?? []));
     return message;
+  }
+
+  override close(): void {
+    for (const fd of this.errorFds.splice(0)) close(fd);
+    super.close();
   }
 
   override send(request: number, flags: number, payload: Uint8Array, fds: readonly number[] = []): void {
@@ -81,6 +90,8 @@ class TrickyChannel extends Channel {
 class Served implements VhostDevice {
   readonly queueCount = QUEUES;
   readonly sharedMemory = [WINDOW_BYTES];
+  readonly config = configSpace('hostile', QUEUES - 1);
+  #channel: TrickyChannel | undefined;
   readonly #trick: Trick;
   readonly #epoll = new Epoll();
   readonly #mirror = new MemoryMirror();
@@ -99,6 +110,7 @@ class Served implements VhostDevice {
 
   serve(fd: Fd): void {
     const channel = new TrickyChannel(fd, this.#trick);
+    this.#channel = channel;
     const backend = new Backend(channel, this);
     this.#epoll.add(fd, KEY_CONNECTION);
     try {
@@ -182,6 +194,7 @@ class Served implements VhostDevice {
     const queue = this.#queues[index];
     const { head, used } = reply;
     if (fate === 'leaves') this.#over = true;
+    else if (fate === 'broken') signalEventfd(this.#channel?.errorFds[index] ?? -1);
     else if (fate === 'held' || fate === 'late') this.#held.push({ reply, index });
     else if (fate === 'reversed') {
       this.#held.push({ reply, index });

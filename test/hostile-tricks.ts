@@ -14,7 +14,7 @@ import {
   OutHeader,
   WriteOut,
 } from '../src/fuse/index.ts';
-import type { FrontEndName } from '../src/vhost/index.ts';
+import { Config, type FrontEndName } from '../src/vhost/index.ts';
 import { concat } from './fuse.ts';
 import { type Asked, dirent, FILE, FIRST_DIRENT, ROOT } from './hostile-share.ts';
 import { Random } from './random.ts';
@@ -93,9 +93,10 @@ export interface Trick {
   readonly spoils?: (reply: Reply) => void;
   /**
    * What becomes of the reply. `held`: it never comes; `late`: when the client has gone; `reversed`: with `count`
-   * others, the last first; the next four: and then a used element that is wrong; `leaves`: the daemon goes.
+   * others, the last first; the next four: and then a used element that is wrong; `leaves`: the daemon goes; `broken`:
+   * it never comes, and the ring is said to be broken.
    */
-  readonly fate?: 'held' | 'late' | 'reversed' | 'twice' | 'unknown' | 'outside' | 'jumps' | 'leaves';
+  readonly fate?: 'held' | 'late' | 'reversed' | 'twice' | 'unknown' | 'outside' | 'jumps' | 'leaves' | 'broken';
   readonly count?: number;
   /** It goes when it hears this. */
   readonly leavesAt?: FrontEndName;
@@ -277,6 +278,7 @@ const RINGS = {
   'ring-id-twice': { at: 'STATFS', fate: 'twice' },
   'ring-index-jumps': { at: 'STATFS', fate: 'jumps' },
   'replies-reversed': { at: 'STATFS', fate: 'reversed', count: 8 },
+  'ring-error': { at: 'STATFS', fate: 'broken' },
   'no-reply': { at: 'STATFS', fate: 'held' },
   'late-reply': { at: 'STATFS', fate: 'late' },
   'no-lock': { at: 'SETLKW', fate: 'held' },
@@ -291,20 +293,24 @@ export const HANDSHAKE = [
   'GET_FEATURES',
   'GET_PROTOCOL_FEATURES',
   'SET_PROTOCOL_FEATURES',
-  'SET_OWNER',
-  'SET_FEATURES',
   'GET_QUEUE_NUM',
+  'SET_OWNER',
+  'SET_VRING_CALL',
+  'SET_VRING_ERR',
+  'GET_CONFIG',
+  'SET_FEATURES',
+  'GET_STATUS',
+  'SET_STATUS',
   'SET_MEM_TABLE',
   'SET_VRING_NUM',
   'SET_VRING_BASE',
   'SET_VRING_ADDR',
-  'SET_VRING_CALL',
   'SET_VRING_KICK',
   'SET_VRING_ENABLE',
 ] as const satisfies readonly FrontEndName[];
 /** Those that are answered. */
 export const ANSWERED = HANDSHAKE.filter(
-  (name) => !['SET_PROTOCOL_FEATURES', 'SET_OWNER', 'SET_FEATURES'].includes(name),
+  (name) => !['SET_PROTOCOL_FEATURES', 'SET_OWNER', 'SET_FEATURES', 'SET_STATUS'].includes(name),
 );
 
 /** What is done to the answer of a message, whichever. */
@@ -336,6 +342,44 @@ const window = (sizeBytes: bigint) => (payload: Uint8Array) => {
   return { payload: copy };
 };
 
+/** GET_CONFIG with other bytes of struct virtio_fs_config. */
+const config = (change: (config: Uint8Array, header: DataView) => void) => (payload: Uint8Array) => {
+  const copy = new Uint8Array(payload);
+  change(copy.subarray(Config.bytes), new DataView(copy.buffer));
+  return { payload: copy };
+};
+const TAG_BYTES = 36;
+const tagged = (tag: string) =>
+  config((bytes) => bytes.fill(0, 0, TAG_BYTES).set(Buffer.from(tag, 'latin1').subarray(0, TAG_BYTES)));
+const queuesIn = (count: number) =>
+  config((bytes) => new DataView(bytes.buffer, bytes.byteOffset).setUint32(TAG_BYTES, count, true));
+
+const CONFIGS = {
+  'config-tag-of-36': { says: only('GET_CONFIG', tagged('t'.repeat(TAG_BYTES))) },
+  'config-tag-not-utf8': { says: only('GET_CONFIG', tagged('\xff\xfe')) },
+  'config-tag-then-rubbish': { says: only('GET_CONFIG', tagged('short\0rubbish\n')) },
+  'config-no-tag': { says: only('GET_CONFIG', tagged('')) },
+  'config-tag-of-lines': { says: only('GET_CONFIG', tagged('two\nlines')) },
+  'config-queues-0': { says: only('GET_CONFIG', queuesIn(0)) },
+  'config-queues-2': { says: only('GET_CONFIG', queuesIn(2)) },
+  'config-queues-huge': { says: only('GET_CONFIG', queuesIn(NONSENSE)) },
+  'config-of-39': {
+    says: only('GET_CONFIG', (payload) => ({ payload: payload.slice(0, -1), size: payload.length - 1 })),
+  },
+  'config-says-39': {
+    says: only(
+      'GET_CONFIG',
+      config((_, header) => Config.set.size(header, 0, 39)),
+    ),
+  },
+  'config-elsewhere': {
+    says: only(
+      'GET_CONFIG',
+      config((_, header) => Config.set.offset(header, 0, 4)),
+    ),
+  },
+} satisfies Record<string, Trick>;
+
 const VHOST = {
   'features-not-version-1': { says: only('GET_FEATURES', without(32n)) },
   'features-of-nothing': { says: only('GET_FEATURES', () => number(0n)) },
@@ -345,6 +389,8 @@ const VHOST = {
   'features-without-indirect': { says: only('GET_FEATURES', without(28n)) },
   'protocol-without-mq': { says: only('GET_PROTOCOL_FEATURES', without(0n)) },
   'protocol-without-ack': { says: only('GET_PROTOCOL_FEATURES', without(3n)) },
+  'protocol-without-config': { says: only('GET_PROTOCOL_FEATURES', without(9n)) },
+  'protocol-without-status': { says: only('GET_PROTOCOL_FEATURES', without(16n)) },
   'protocol-without-slots': { says: only('GET_PROTOCOL_FEATURES', without(15n)) },
   'queues-0': { says: only('GET_QUEUE_NUM', () => number(0n)) },
   'queues-1': { says: only('GET_QUEUE_NUM', () => number(1n)) },
@@ -368,6 +414,7 @@ export const TRICKS = {
   ...LISTINGS,
   ...RINGS,
   ...VHOST,
+  ...CONFIGS,
 } as const satisfies Record<string, Trick>;
 
 export type TrickName = keyof typeof TRICKS;

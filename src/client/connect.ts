@@ -1,5 +1,5 @@
 /** Opens a share: from a socket to a mounted volume. */
-import { bytesOfSize, UserError } from '../core/index.ts';
+import { assert, bytesOfSize, UserError } from '../core/index.ts';
 import {
   AttrOut,
   flags as fuse,
@@ -97,7 +97,8 @@ export function openTransport(socketPath: string, options: ConnectOptions): Tran
   const { cache = 'auto' } = options;
   if (!CACHE_MODES.includes(cache)) throw new UserError(`cache '${cache}': give none, auto or always`);
   try {
-    return new Transport(socketPath, { queues, timeoutMs, queueSize: QUEUE_SIZE, dataBytes: DATA_BYTES });
+    const window = options.dax !== undefined;
+    return new Transport(socketPath, { queues, timeoutMs, queueSize: QUEUE_SIZE, dataBytes: DATA_BYTES, window });
   } catch (error) {
     throw explained(error, socketPath);
   }
@@ -166,19 +167,21 @@ function* mountWith(
   const ranges = window && new DaxRanges(window, daxOps(session));
   const dax = ranges && { ranges, always: options.daxFiles === 'always' };
   const umask = options.umask ?? process.umask();
-  return new MountedVolume(new Mount({ session, tree, mode, pages, umask, dax }), end);
+  return new MountedVolume(new Mount({ session, tree, mode, pages, umask, dax }), end, transport.tag);
 }
 
 /** The window that the daemon offers, or the first `bytes` of it. Throws UserError. */
 function openWindow(transport: Transport, size: string | number): WindowThread {
   const bytes = typeof size === 'number' ? size : bytesOfSize(size);
-  const [offered = 0] = transport.frontEnd.sharedMemory();
+  const offered = transport.windowBytes;
   if (offered === 0) throw new UserError('the daemon has no DAX window: start it with one, or do without');
   if (bytes === undefined || !(bytes >= DAX_RANGE_BYTES)) {
     throw new UserError(`a DAX window of '${size}': give 2M or more, such as 64M`);
   }
   const sizeBytes = Math.min(offered, Math.floor(bytes / DAX_RANGE_BYTES) * DAX_RANGE_BYTES);
-  return new WindowThread({ channel: transport.frontEnd.openBackendChannel(), sizeBytes });
+  const channel = transport.takeWindowChannel();
+  assert(channel !== undefined, 'a window has a channel');
+  return new WindowThread({ channel, sizeBytes });
 }
 
 function daxOps(session: Session): DaxOps {

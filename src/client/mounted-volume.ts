@@ -48,6 +48,7 @@ interface Renaming {
 }
 
 export class MountedVolume implements Volume {
+  readonly tag: string | undefined;
   readonly #mount: Mount;
   readonly #walker: Walker;
   readonly #opener: Opener;
@@ -55,7 +56,8 @@ export class MountedVolume implements Volume {
   /** Ends the connection, after the last message. */
   readonly #end: () => void;
 
-  constructor(mount: Mount, end: () => void) {
+  constructor(mount: Mount, end: () => void, tag: string | undefined) {
+    this.tag = tag;
     this.#mount = mount;
     this.#end = end;
     this.#walker = new Walker(mount, (node) => this.#target(node));

@@ -8,8 +8,9 @@ import { availableParallelism } from 'node:os';
 
 import { assert, type Fd, PAGE_BYTES } from '../core/index.ts';
 import { drainPipe, pipe, close as closeFd, signalEventfd, waitReadable } from '../sys/index.ts';
-import { FrontEnd, PROTOCOL_FEATURES, ProtocolFeature, VhostError } from '../vhost/index.ts';
+import { type BackendRequests, type FrontEnd, VhostError } from '../vhost/index.ts';
 import { DriverQueue, type GuestBuffer } from '../virtio/index.ts';
+import { openDevice, type WindowOffer } from './device.ts';
 import { ConnectionError } from './refusal.ts';
 import { Latch, type Task } from './task.ts';
 
@@ -24,6 +25,8 @@ export interface TransportOptions {
   readonly dataBytes: number;
   /** How long the daemon may take for a request. */
   readonly timeoutMs: number;
+  /** The daemon's DAX window is wanted. */
+  readonly window: boolean;
 }
 
 /** What a message takes in guest memory: room for it and its reply, and for a few of them room for data. */
@@ -48,11 +51,6 @@ export interface Message {
   readonly patient: boolean;
 }
 
-/**
- * Memory is a table that does not change. A daemon that is told of regions one by one waits for us to say so of what it
- * has mapped in the window, as QEMU does.
- */
-const WITHOUT_SLOTS = PROTOCOL_FEATURES & ~(1n << ProtocolFeature.CONFIGURE_MEM_SLOTS);
 const REQUEST_BYTES = 8192;
 const REPLY_BYTES = 8192;
 const SMALL_SLOTS = 64;
@@ -84,9 +82,12 @@ export class Transport {
   /** Guest memory. */
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  /** What the share is called, where the daemon says so. */
+  readonly tag: string | undefined;
   readonly #frontEnd: FrontEnd;
   readonly #timeoutMs: number;
   readonly #indirect: boolean;
+  #window: WindowOffer | undefined;
   readonly #queues: Queue[] = [];
   readonly #small: Slot[] = [];
   readonly #large: Slot[] = [];
@@ -116,10 +117,13 @@ export class Transport {
     [this.#interruptFd, this.#notifyFd] = pipe();
     let frontEnd: FrontEnd | undefined;
     try {
-      frontEnd = FrontEnd.connect(socketPath, timeoutMs, WITHOUT_SLOTS);
+      const device = openDevice(socketPath, { ...options, notifyFd: this.#notifyFd });
+      const { queues } = device;
+      frontEnd = device.frontEnd;
       this.#frontEnd = frontEnd;
+      this.#window = device.window;
+      this.tag = device.tag;
       this.#indirect = frontEnd.indirectDescriptors;
-      const queues = queuesOf(frontEnd, options.queues);
       const ringBytes = roundUp(DriverQueue.bytes(queueSize, this.#indirect ? BUFFERS : 0), PAGE_BYTES);
       const dataAt = queues * ringBytes;
       const slotBytes = REQUEST_BYTES + REPLY_BYTES;
@@ -133,8 +137,10 @@ export class Transport {
       this.view = new DataView(buffer, 0, memoryBytes);
       for (let i = 0; i < SMALL_SLOTS; i += 1) this.#small.push(slotAt(dataAt + i * slotBytes, false));
       for (let i = 0; i < DATA_SLOTS; i += 1) this.#large.push(slotAt(largeAt + i * largeBytes, true));
-      for (let index = 0; index < queues; index += 1) this.#startQueue(index, index * ringBytes, queueSize);
+      for (let index = 0; index < queues; index += 1) this.#layQueue(index, index * ringBytes, queueSize);
+      for (let index = 0; index < queues; index += 1) frontEnd.enableQueue(index, true);
     } catch (error) {
+      this.#window?.channel.close();
       frontEnd?.close();
       closeFd(this.#interruptFd);
       closeFd(this.#notifyFd);
@@ -146,9 +152,16 @@ export class Transport {
     this.#socket.unref();
   }
 
-  /** Only while the memory is mapped. */
-  get frontEnd(): FrontEnd {
-    return this.#frontEnd;
+  /** Bytes of the daemon's DAX window; 0 where none is wanted or offered. */
+  get windowBytes(): number {
+    return this.#window?.sizeBytes ?? 0;
+  }
+
+  /** The channel on which the daemon has something mapped there: the caller's from now on. */
+  takeWindowChannel(): BackendRequests | undefined {
+    const window = this.#window;
+    this.#window = undefined;
+    return window?.channel;
   }
 
   get requestQueues(): number {
@@ -164,14 +177,14 @@ export class Transport {
     return this.#broken;
   }
 
-  #startQueue(index: number, guestAddress: number, size: number): void {
+  #layQueue(index: number, guestAddress: number, size: number): void {
     const driver = new DriverQueue(this.#frontEnd.memory, {
       size,
       guestAddress,
       eventIdx: this.#frontEnd.eventIdx,
       indirectEntries: this.#indirect ? BUFFERS : 0,
     });
-    const { kickFd } = this.#frontEnd.startQueue(index, driver, 0, this.#notifyFd);
+    const { kickFd } = this.#frontEnd.layQueue(index, driver);
     driver.enableInterrupts();
     this.#queues.push({ driver, kickFd, sent: Array.from({ length: size }, () => undefined) });
   }
@@ -359,6 +372,10 @@ export class Transport {
       if (this.#pending > 0) this.fail(new ConnectionError('ECONNRESET', 'the daemon has closed the connection'));
       return;
     }
+    if (this.#frontEnd.isRingBroken) {
+      this.fail(new ConnectionError('EPROTO', 'the daemon says that a ring is broken'));
+      return;
+    }
     const now = performance.now();
     for (const { sent } of this.#queues) {
       for (const request of sent) {
@@ -392,7 +409,7 @@ export class Transport {
   /** Stops the rings and gives all back. */
   close(): void {
     try {
-      if (this.#broken === undefined) for (const index of this.#queues.keys()) this.#frontEnd.stopQueue(index);
+      if (this.#broken === undefined) this.#stop();
     } catch (error) {
       // It has gone meanwhile, or does not answer: so be it.
       if (!(error instanceof VhostError)) throw error;
@@ -401,21 +418,21 @@ export class Transport {
     }
   }
 
+  /** As QEMU does: first none of them works any more, then each is taken back. */
+  #stop(): void {
+    for (const index of this.#queues.keys()) this.#frontEnd.enableQueue(index, false);
+    for (const index of this.#queues.keys()) this.#frontEnd.stopQueue(index);
+    this.#frontEnd.resetDevice();
+  }
+
   #end(): void {
     clearInterval(this.#timer);
     // The pipe's end to read from is the socket's.
     this.#socket.destroy();
     closeFd(this.#notifyFd);
+    this.takeWindowChannel()?.close();
     this.#frontEnd.close();
   }
-}
-
-/** virtio 5.11.2: hiprio, and one request queue at least. Throws VhostError. */
-function queuesOf(frontEnd: FrontEnd, wanted: number): number {
-  const most = frontEnd.queueCount();
-  if (most === undefined) return 2;
-  if (most < 2) throw new VhostError('UNSUPPORTED', `the back-end has ${most} queues; a file system has 2 or more`);
-  return Math.min(1 + wanted, most);
 }
 
 function slotAt(at: number, withData: boolean): Slot {

@@ -99,6 +99,8 @@ export interface OpenDirectory {
 
 /** A share. All throw ShareError. Flags, modes and whences are Linux's. */
 export interface Volume {
+  /** What a guest would mount it by, where the daemon says so: QEMU knows by itself, others ask the daemon. */
+  readonly tag?: string | undefined;
   stat(path: SharePath, follow: boolean): Task<Attributes>;
   statfs(path: SharePath): Task<FileSystemNumbers>;
   /** access(2) with R_OK 4, W_OK 2, X_OK 1. */

@@ -1,6 +1,11 @@
 /**
  * The front-end's side of vhost-user: what a VMM does, for programs that are a guest without a VM, and for tests. It
  * makes guest memory, shares it, and starts rings that a DriverQueue drives.
+ *
+ * Whoever calls in this order says what QEMU says in its order (hw/virtio/vhost-user.c, vhost.c): connect, queueCount,
+ * openBackendChannel, prepareQueue for all, sharedMemory, config, addMemory, layQueue for all, enableQueue for all; and
+ * at the end enableQueue, stopQueue for all, resetDevice. SET_OWNER and SET_FEATURES go out where QEMU has them: before
+ * the first that is about the device, and before memory.
  */
 import { assert, type Fd, PAGE_BYTES } from '../core/index.ts';
 import { GuestMemory } from '../memory/index.ts';
@@ -53,14 +58,23 @@ export const PROTOCOL_FEATURES =
   bit(ProtocolFeature.BACKEND_SEND_FD) |
   bit(ProtocolFeature.RESET_DEVICE) |
   bit(ProtocolFeature.CONFIGURE_MEM_SLOTS) |
+  bit(ProtocolFeature.STATUS) |
   bit(ProtocolFeature.SHMEM);
 
+/** virtio 2.1: the driver and the device agree on features. */
+const STATUS_FEATURES_OK = 8;
 /** Half of the addresses that a process has. */
 const MAX_SHMEM_BYTES = 2 ** 46;
 
 export interface FrontEndQueue {
   readonly kickFd: Fd;
   readonly callFd: Fd;
+}
+
+interface OwnQueue {
+  readonly callFd: Fd;
+  readonly ownsCallFd: boolean;
+  kickFd: Fd | -1;
 }
 
 interface OwnRegion {
@@ -73,10 +87,14 @@ interface OwnRegion {
 export class FrontEnd {
   readonly memory = new GuestMemory();
   readonly #channel: Channel;
-  readonly #queues = new Map<number, FrontEndQueue & { readonly ownsCallFd: boolean }>();
+  readonly #queues = new Map<number, OwnQueue>();
   readonly #regions: OwnRegion[] = [];
   #features = 0n;
   #protocolFeatures = 0n;
+  #owned = false;
+  #agreed = false;
+  /** Where the back-end tells that a ring is broken; -1: no ring is prepared yet. */
+  #errorFd: Fd | -1 = -1;
 
   private constructor(channel: Channel) {
     this.#channel = channel;
@@ -100,6 +118,11 @@ export class FrontEnd {
   /** Whether the back-end has gone, or says what nobody asked for. */
   get isOver(): boolean {
     return waitReadable(this.#channel.fd, 0);
+  }
+
+  /** Whether the back-end has told that it cannot go on with a ring. */
+  get isRingBroken(): boolean {
+    return this.#errorFd >= 0 && waitReadable(this.#errorFd, 0);
   }
 
   get indirectDescriptors(): boolean {
@@ -128,8 +151,23 @@ export class FrontEnd {
       this.#protocolFeatures = offered & wanted;
       this.request('SET_PROTOCOL_FEATURES', bigU64(this.#protocolFeatures));
     }
+  }
+
+  #own(): void {
+    if (this.#owned) return;
+    this.#owned = true;
     this.request('SET_OWNER');
+  }
+
+  /** The driver has its features, and the device is about to start. */
+  #agree(): void {
+    if (this.#agreed) return;
+    this.#own();
+    this.#agreed = true;
     this.request('SET_FEATURES', bigU64(this.#features));
+    if (!this.#hasProtocol(ProtocolFeature.STATUS)) return;
+    const status = U64.value(this.#ask('GET_STATUS'), 0);
+    this.request('SET_STATUS', u64((status & 0xff) | STATUS_FEATURES_OK));
   }
 
   /** How many queues the device has, hiprio included; undefined where the back-end does not say. */
@@ -137,24 +175,37 @@ export class FrontEnd {
     return this.#hasProtocol(ProtocolFeature.MQ) ? U64.value(this.#ask('GET_QUEUE_NUM'), 0) : undefined;
   }
 
-  /** Bytes of the device's configuration space. */
-  config(offset: number, size: number): Uint8Array {
+  /** Bytes of the device's configuration space; undefined where the back-end does not offer it. */
+  config(offset: number, size: number): Uint8Array | undefined {
+    if (!this.#hasProtocol(ProtocolFeature.CONFIG)) return undefined;
+    this.#own();
     const payload = new DataView(new ArrayBuffer(Config.bytes + size));
     Config.set.offset(payload, 0, offset);
     Config.set.size(payload, 0, size);
     const answer = this.#ask('GET_CONFIG', new Uint8Array(payload.buffer), payload.byteLength);
+    const [from, bytes] = [Config.offset(answer, 0), Config.size(answer, 0)];
+    if (from !== offset || bytes !== size) {
+      const asked = `${size} from ${offset} on`;
+      throw new VhostError('MALFORMED', `GET_CONFIG was answered with ${bytes} bytes from ${from} on, not ${asked}`);
+    }
     return new Uint8Array(answer.buffer, Config.bytes);
   }
 
   /** Sizes in bytes of the device's shared memory regions, by shmid; none where the back-end does not offer them. */
   sharedMemory(): number[] {
     if (!this.#hasProtocol(ProtocolFeature.SHMEM)) return [];
+    this.#own();
     const answer = this.#ask('GET_SHMEM_CONFIG', undefined, ShmemConfig.bytes);
     const sizeAt = (shmid: number): number => U64.value(answer, ShmemConfig.offsets.memorySizes + shmid * U64.bytes);
     const sizes = Array.from({ length: MAX_SHMEM_REGIONS }, (_, shmid) => sizeAt(shmid));
     const odd = sizes.find((size) => size % PAGE_BYTES !== 0 || size > MAX_SHMEM_BYTES);
     if (odd !== undefined) throw new VhostError('MALFORMED', `the back-end has a shared memory region of ${odd} bytes`);
     return sizes.slice(0, sizes.findLastIndex((size) => size > 0) + 1);
+  }
+
+  /** Whether the back-end may ask for something to be mapped. */
+  get hasBackendChannel(): boolean {
+    return this.#hasProtocol(ProtocolFeature.BACKEND_REQ) && this.#hasProtocol(ProtocolFeature.SHMEM);
   }
 
   /** Opens the channel for what the back-end asks. The caller closes it. */
@@ -173,6 +224,7 @@ export class FrontEnd {
 
   /** Makes guest memory and shares it. Throws VhostError('MEMORY') when the back-end refuses it. */
   addMemory(guestAddress: number, sizeBytes: number): void {
+    this.#agree();
     const fd = sealedMemfd('guest-memory', sizeBytes);
     let hostAddress: number;
     try {
@@ -223,20 +275,44 @@ export class FrontEnd {
   }
 
   /**
-   * Starts a queue whose rings `driver` has laid in guest memory. `callFd`: where the back-end writes 8 bytes for an
-   * interrupt, and the caller's to close; absent: an eventfd. Throws VhostError when the back-end refuses.
+   * Says where a queue's interrupts go, and its errors. `callFd`: where the back-end writes 8 bytes for an interrupt,
+   * and the caller's to close; absent: an eventfd. Throws VhostError when the back-end refuses.
    */
-  startQueue(index: number, driver: DriverQueue, base = 0, callFd?: Fd): FrontEndQueue {
-    const queue = { kickFd: eventfd(), callFd: callFd ?? eventfd(), ownsCallFd: callFd === undefined };
+  prepareQueue(index: number, callFd?: Fd): void {
+    this.#own();
+    if (this.#errorFd < 0) this.#errorFd = eventfd();
+    const queue = { callFd: callFd ?? eventfd(), ownsCallFd: callFd === undefined, kickFd: -1 as const };
     this.#queues.set(index, queue);
+    this.#acknowledged('SET_VRING_CALL', u64(index), [queue.callFd]);
+    this.#acknowledged('SET_VRING_ERR', u64(index), [this.#errorFd]);
+  }
+
+  /** Hands over the rings of a prepared queue, which `driver` has laid in guest memory. Throws VhostError. */
+  layQueue(index: number, driver: DriverQueue, base = 0): FrontEndQueue {
+    const queue = this.#queues.get(index);
+    assert(queue !== undefined && queue.kickFd < 0, `queue ${index} is not prepared, or has rings`);
+    const { callFd } = queue;
+    const kickFd = eventfd();
+    queue.kickFd = kickFd;
     this.#acknowledged('SET_VRING_NUM', vringState(index, driver.size));
     this.#acknowledged('SET_VRING_BASE', vringState(index, base));
     this.#acknowledged('SET_VRING_ADDR', this.#ringPayload(index, driver));
-    this.#acknowledged('SET_VRING_CALL', u64(index), [queue.callFd]);
-    this.#acknowledged('SET_VRING_KICK', u64(index), [queue.kickFd]);
+    this.#acknowledged('SET_VRING_KICK', u64(index), [kickFd]);
+    return { kickFd, callFd };
+  }
+
+  /** A queue works, or waits. Without protocol features it works from the kick descriptor on. */
+  enableQueue(index: number, enabled: boolean): void {
     if (this.#has(Feature.PROTOCOL_FEATURES)) {
-      this.#acknowledged('SET_VRING_ENABLE', vringState(index, 1));
+      this.#acknowledged('SET_VRING_ENABLE', vringState(index, enabled ? 1 : 0));
     }
+  }
+
+  /** Starts one queue, from nothing. Throws VhostError when the back-end refuses. */
+  startQueue(index: number, driver: DriverQueue, base = 0): FrontEndQueue {
+    this.prepareQueue(index);
+    const queue = this.layQueue(index, driver, base);
+    this.enableQueue(index, true);
     return queue;
   }
 
@@ -259,13 +335,14 @@ export class FrontEnd {
   #closeQueue(index: number): void {
     const queue = this.#queues.get(index);
     if (queue === undefined) return;
-    close(queue.kickFd);
+    if (queue.kickFd >= 0) close(queue.kickFd);
     if (queue.ownsCallFd) close(queue.callFd);
     this.#queues.delete(index);
   }
 
+  /** Where the back-end knows of it. */
   resetDevice(): void {
-    this.request('RESET_DEVICE');
+    if (this.#hasProtocol(ProtocolFeature.RESET_DEVICE)) this.request('RESET_DEVICE');
   }
 
   /** Sends a message that needs no answer. */
@@ -307,6 +384,8 @@ export class FrontEnd {
   close(): void {
     this.#channel.close();
     for (const index of this.#queues.keys()) this.#closeQueue(index);
+    if (this.#errorFd >= 0) close(this.#errorFd);
+    this.#errorFd = -1;
     for (const region of this.#regions.splice(0)) this.#unmap(region);
   }
 }

@@ -158,6 +158,11 @@ const Base = BoundOperations as unknown as new (volume: Volume) => Pick<BoundOpe
 /** A share whose calls return when they are done. Paths begin at its root; descriptors are the share's own. */
 export class ShareSync extends Base {
   readonly constants: typeof constants = constants;
+
+  /** What a guest would mount it by, where the daemon says so (`serve --tag`). */
+  get tag(): string | undefined {
+    return this.volume.tag;
+  }
   #closed = false;
 
   readonly mkdtempDisposableSync: Fs['mkdtempDisposableSync'] = (prefix, options) => {

@@ -87,6 +87,11 @@ export class Share extends Base {
   readonly constants: typeof constants = constants;
   #closing: Promise<void> | undefined;
 
+  /** What a guest would mount it by, where the daemon says so (`serve --tag`). */
+  get tag(): string | undefined {
+    return this.volume.tag;
+  }
+
   readonly open: Promises['open'] = async (...args) => {
     const caller = callerOf(this.volume);
     return new FileHandle(caller, await promised(operations.open(caller, ...args)));
