@@ -6,14 +6,15 @@ import { rmSync } from 'node:fs';
 import { basename } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import type { Fd } from '../src/core/index.ts';
-import { InHeader, OPCODES } from '../src/fuse/index.ts';
+import { EBADMSG, type Fd } from '../src/core/index.ts';
+import { InHeader, type OpcodeName, OPCODES } from '../src/fuse/index.ts';
 import { gather, scatter } from '../src/memory/index.ts';
 import { configSpace } from '../src/server/config-space.ts';
 import { MemoryMirror } from '../src/server/memory-mirror.ts';
 import { accept, close, drainEventfd, Epoll, listenUnix, sendMessage, signalEventfd } from '../src/sys/index.ts';
 import {
   Backend,
+  type BackendChannel,
   Channel,
   FRONT_END_BY_CODE,
   HEADER_VERSION,
@@ -28,13 +29,13 @@ import { Chain, DeviceQueue, POP_CHAIN } from '../src/virtio/index.ts';
 import { body, concat } from './fuse.ts';
 import { nameIn, PENDING, rightAnswer } from './hostile-share.ts';
 import { Reply, type Trick, trickOf } from './hostile-tricks.ts';
+import { RawWindow, WINDOW_BYTES } from './hostile-window.ts';
 
 /** A head that a client with few requests under way does not use. */
 const NEVER_GIVEN = 100;
 const KEY_CONNECTION = 0;
 const KEY_QUEUES = 1;
 const QUEUES = 2;
-const WINDOW_BYTES = 2 * 1024 * 1024;
 /** deadline: nobody needs it any more. */
 const IDLE_MS = 60_000;
 const DRIP_MS = 20;
@@ -92,6 +93,9 @@ class Served implements VhostDevice {
   readonly sharedMemory = [WINDOW_BYTES];
   readonly config = configSpace('hostile', QUEUES - 1);
   #channel: TrickyChannel | undefined;
+  #raw: RawWindow | undefined;
+  /** What came of the first SETUPMAPPING. */
+  #setUp: number | undefined;
   readonly #trick: Trick;
   readonly #epoll = new Epoll();
   readonly #mirror = new MemoryMirror();
@@ -149,6 +153,29 @@ class Served implements VhostDevice {
     return this.#queues[index].stop();
   }
 
+  setBackendChannel(channel: BackendChannel | undefined): void {
+    this.#raw?.end();
+    const { window } = this.#trick;
+    this.#raw = channel === undefined || window === undefined ? undefined : new RawWindow(channel.fd);
+    if (this.#raw !== undefined) window?.connected?.(this.#raw);
+  }
+
+  /** What is said on the channel at a request; 0, or a negative errno: the client did not answer as it should. */
+  #speak(name: OpcodeName): number {
+    const { window } = this.#trick;
+    const raw = this.#raw;
+    if (raw === undefined || window === undefined) return 0;
+    try {
+      // Asked once more, to be written to, it has said all that it has to say.
+      if (name === 'SETUPMAPPING') return (this.#setUp ??= window.setup(raw));
+      if (name === 'STATFS') window.later?.(raw);
+      return 0;
+    } catch (error) {
+      process.stderr.write(`${String(error)}\n`);
+      return -EBADMSG;
+    }
+  }
+
   reset(): void {}
   warn(): void {}
 
@@ -176,7 +203,8 @@ class Served implements VhostDevice {
     if (opcode === undefined) throw new Error(`opcode ${InHeader.opcode(view, 0)}`);
     const asked = { opcode, nodeid: view.getBigUint64(InHeader.offsets.nodeid, true), view };
     const room = chain.writable.bytes;
-    const reply = new Reply(asked, chain.head, room, rightAnswer(asked));
+    const spoken = this.#speak(opcode.name as OpcodeName);
+    const reply = new Reply(asked, chain.head, room, spoken < 0 ? spoken : rightAnswer(asked));
     const isPending = asked.nodeid === BigInt(PENDING) || (opcode.name === 'LOOKUP' && nameIn(asked) === 'pending');
     let fate: Trick['fate'];
     if (isPending) {

@@ -174,6 +174,8 @@ const DONE = new Set<OpcodeName>([
   'DESTROY',
   'FALLOCATE',
   'SYNCFS',
+  'SETUPMAPPING',
+  'REMOVEMAPPING',
 ]);
 
 /** As `ANSWERS`. */

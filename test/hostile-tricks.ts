@@ -17,6 +17,7 @@ import {
 import { Config, type FrontEndName } from '../src/vhost/index.ts';
 import { concat } from './fuse.ts';
 import { type Asked, dirent, FILE, FIRST_DIRENT, ROOT } from './hostile-share.ts';
+import { WINDOW_TRICKS, type WindowTrick } from './hostile-window.ts';
 import { Random } from './random.ts';
 
 /** A reply on its way. */
@@ -100,6 +101,8 @@ export interface Trick {
   readonly count?: number;
   /** It goes when it hears this. */
   readonly leavesAt?: FrontEndName;
+  /** On the channel for what is to be mapped, and at the requests for that. */
+  readonly window?: WindowTrick;
   readonly says?: (name: FrontEndName, payload: Uint8Array) => Saying | undefined;
 }
 
@@ -419,8 +422,9 @@ export const TRICKS = {
 
 export type TrickName = keyof typeof TRICKS;
 
-/** `leaves.MESSAGE`, `SAYING.MESSAGE` or `fuzz.SEED`, or the name of one above. */
+/** `leaves.MESSAGE`, `SAYING.MESSAGE` or `fuzz.SEED`, or the name of one above or of WINDOW_TRICKS. */
 export function trickOf(name: string): Trick {
+  if (name in WINDOW_TRICKS) return { window: WINDOW_TRICKS[name as keyof typeof WINDOW_TRICKS] };
   const [kind, what] = name.split('.');
   if (what === undefined) return TRICKS[name as TrickName];
   if (kind === 'fuzz') return fuzz(new Random(Number(what) + connections++));
