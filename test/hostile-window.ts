@@ -301,6 +301,12 @@ const MESSAGES = {
     );
     raw.write(new Uint8Array(VhostHeader.bytes - 1));
   }),
+  'window-files-in-drops': closes((raw) => {
+    const header = body(VhostHeader, { request: 99, flags: HEADER_VERSION, size: 4000 });
+    const fds = Array.from({ length: MOST_FDS }, () => raw.good);
+    for (const byte of header) if (!raw.write(new Uint8Array([byte]), fds)) return;
+    for (let i = 0; i < 300; i += 1) if (!raw.write(new Uint8Array(1), fds)) return;
+  }),
   'window-shut': closes((raw) => raw.shut()),
   'window-shut-midway': closes((raw) => {
     raw.write(new Uint8Array(VhostHeader.bytes - 1), [raw.good]);

@@ -2,7 +2,7 @@
 import { errnoName, type Fd } from '../core/index.ts';
 import { close, receiveMessage, sendMessage, waitReadable } from '../sys/index.ts';
 import { VhostError } from './error.ts';
-import { HEADER_VERSION, MAX_PAYLOAD_BYTES, VhostHeader } from './messages.ts';
+import { HEADER_VERSION, MAX_PAYLOAD_BYTES, MAX_TABLE_REGIONS, VhostHeader } from './messages.ts';
 
 /** A received message; its descriptors belong to whoever takes them out of `fds`. */
 export interface Message {
@@ -61,6 +61,10 @@ export class Channel {
         throw new VhostError('CLOSED', `${this.#peer} closed the connection in the middle of a message`);
       }
       at += received;
+      // Each byte may bring as many: whoever sends slowly would have all that this process may have.
+      if (fds.length > MAX_TABLE_REGIONS) {
+        throw new VhostError('MALFORMED', `${this.#peer} sends more descriptors than any message has`);
+      }
     }
     return true;
   }
