@@ -24,7 +24,7 @@ export class BackendRequests {
   readonly #channel: Channel;
 
   constructor(fd: Fd) {
-    this.#channel = new Channel(fd);
+    this.#channel = new Channel(fd, 'the back-end');
   }
 
   get fd(): Fd {

@@ -13,6 +13,8 @@ import {
   O_PATH,
   readMemory,
   reserveAddresses,
+  sendMessage,
+  shutdown,
   signalEventfd,
   socketPair,
   writeMemory,
@@ -199,6 +201,14 @@ test('who asks hears whether it was done, where it wants to, until there is a re
   assert.equal(refused.length, 2);
   assert.match(refused[0], /some of that is mapped/);
   assert.match(refused[1], /40 bytes and 0 descriptors/);
+});
+
+test('what is wrong on the channel is told of the back-end', (t) => {
+  const { refused } = serve(t, (daemon) => {
+    sendMessage(daemon.fd, new Uint8Array(4));
+    shutdown(daemon.fd);
+  });
+  assert.deepEqual(refused, ['the back-end closed the connection in the middle of a message']);
 });
 
 test('the channel is served until it is closed, or until it is stopped', (t) => {
