@@ -1,6 +1,7 @@
 /** The table of `npm run bench:client`. */
 import type { Sample } from './client-contestant.ts';
 import type { Row } from './client-rows.ts';
+import { formatRatio, median, ratioOf, short } from './report/statistics.ts';
 
 export interface Result {
   readonly row: Row;
@@ -9,30 +10,14 @@ export interface Result {
 }
 
 const MIB = 2 ** 20;
-/** Of fewer rounds nothing is said. */
-const ENOUGH = 4;
 
-/** The least for 0, the median for 0.5. */
-function quantile(numbers: readonly number[], part: number): number {
-  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length * part)];
-}
-
-function median(numbers: readonly number[]): number {
-  return quantile(numbers, 0.5);
-}
-
-/** With three digits. */
-function short(number: number): string {
-  if (number >= 100) return number.toFixed(0);
-  return number.toFixed(number >= 10 ? 1 : 2);
-}
-
-/** Ours to the peer's in the same round: the median, and the middle half of the rounds; `~` where 1 lies in it. */
+/** Ours to the peer's in the same round. */
 function ratio(samples: readonly (readonly Sample[])[], of: (sample: Sample) => number): string {
-  const ratios = samples.map(([ours, theirs]) => of(ours) / of(theirs));
-  const [low, high] = [quantile(ratios, 0.25), quantile(ratios, 0.75)];
-  const isClear = ratios.length >= ENOUGH && (low > 1 || high < 1);
-  return `${median(ratios).toFixed(2)}${isClear ? ' ' : '~'} (${low.toFixed(2)}-${high.toFixed(2)})`;
+  const all = ratioOf(
+    samples.map(([ours]) => of(ours)),
+    samples.map(([, theirs]) => of(theirs)),
+  );
+  return all === undefined ? '-' : formatRatio(all);
 }
 
 function cells({ row, samples }: Result): string[] {
@@ -66,5 +51,6 @@ export function printTable(results: readonly Result[]): void {
   for (const line of table) {
     console.log(line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i] + 2))).join(''));
   }
-  if (title === BOTH) console.log('ratios: the median and the middle half of the rounds; ~: nobody is clearly ahead');
+  if (title === BOTH)
+    console.log('ratios: the median and the middle half of the rounds; ~: nobody is clearly ahead, or too few rounds');
 }

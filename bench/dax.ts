@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 
 import { type Contestant, Contest } from './contestants.ts';
 import { fioMmap } from './fio.ts';
-import { whenClosed } from './report.ts';
+import { whenClosed } from './daemon-report.ts';
 
 const { values } = parseArgs({
   options: {

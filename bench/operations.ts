@@ -1,6 +1,6 @@
 /** How many FUSE messages common operations take, counted in a guest; FORGETs apart. */
 import { openScene } from '../lab/index.ts';
-import { whenClosed } from './report.ts';
+import { whenClosed } from './daemon-report.ts';
 
 /** What a program does, as a shell script in the guest. */
 interface Operation {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 
-import { report } from '../bench/report.ts';
+import { report } from '../bench/daemon-report.ts';
 import { type Scene, scenario } from '../lab/index.ts';
 
 /** Requests of some opcodes that a script in the guest causes. */

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { report } from '../bench/report.ts';
+import { report } from '../bench/daemon-report.ts';
 import { type Scene, type SceneOptions, scenario, scenes } from '../lab/index.ts';
 
 const MIB = 2 ** 20;

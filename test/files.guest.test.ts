@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { lstatSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 
-import { report } from '../bench/report.ts';
+import { report } from '../bench/daemon-report.ts';
 import { scenes } from '../lab/index.ts';
 
 const MINUTES = 60_000;

@@ -5,7 +5,7 @@ import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { test } from 'node:test';
 
-import { report } from '../bench/report.ts';
+import { report } from '../bench/daemon-report.ts';
 import { type Scene, type SceneOptions, scenario } from '../lab/index.ts';
 
 const MINUTE = 60_000;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-import { report } from '../bench/report.ts';
+import { report } from '../bench/daemon-report.ts';
 import { type Daemon, scenario } from '../lab/index.ts';
 
 const MINUTES = 60_000;

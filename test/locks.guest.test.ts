@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-import { report } from '../bench/report.ts';
+import { report } from '../bench/daemon-report.ts';
 import { type Daemon, fetchTools, type Scene, scenes, type Vm } from '../lab/index.ts';
 import { lensRefusal } from '../src/coherence/index.ts';
 
