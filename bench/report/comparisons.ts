@@ -1,0 +1,156 @@
+/** Who is compared with whom, and what the goals are. */
+import type { BenchResult, ContestantInfo, Row, SuiteName } from '../results.ts';
+import { cpuUs, fastest, messages, ofKind, rates } from './figures.ts';
+import { judge, type Ratio, ratioOf, type Verdict } from './statistics.ts';
+
+/**
+ * A ratio of rates, virtio-fs to virtio-9p, that the announcement of virtio-fs reported (RFC, December 2018). It is our
+ * goal.
+ */
+interface Announced {
+  readonly title: string;
+  readonly suite: SuiteName;
+  /** The first that matches a row's name is taken. */
+  readonly rows: readonly RegExp[];
+  /** 9p loose against a virtio-fs that caches as much; else neither caches. */
+  readonly cached: boolean;
+  /** Files were mapped: with cache=none only a DAX window can do that. */
+  readonly mapped: boolean;
+  readonly ratio: number;
+}
+
+function smallfile(name: string, ratio: number, cachedRatio?: number): Announced[] {
+  const common = { suite: 'smallfile', mapped: false } as const;
+  const plain = new RegExp(`^${name}$`);
+  const rows = [new RegExp(`^${name}\\b.*\\bcached\\b`), plain];
+  const all: Announced[] = [{ ...common, title: name, rows: [plain], cached: false, ratio }];
+  if (cachedRatio !== undefined) {
+    all.push({ ...common, title: `${name}, cached`, rows, cached: true, ratio: cachedRatio });
+  }
+  return all;
+}
+
+function mmap(files: string, ratio: number): Announced {
+  const title = `fio mmap, ${files}`;
+  return { title, suite: 'fio', rows: [new RegExp(`\\bmmap\\b.*\\b${files}$`)], cached: false, mapped: true, ratio };
+}
+
+const ANNOUNCED: readonly Announced[] = [
+  ...smallfile('create', 3.7),
+  ...smallfile('ls-l', 2.3, 8.4),
+  ...smallfile('read', 7.1),
+  ...smallfile('append', 3.6),
+  ...smallfile('rename', 2.4, 3.8),
+  mmap('1 file', 4.5),
+  mmap('4 files', 3.6),
+];
+
+/** A measurement of the announcement, repeated. */
+export interface NinePComparison {
+  readonly title: string;
+  /** What the announcement reported. */
+  readonly announced: number;
+  /** Absent: not measured. */
+  readonly ours?: ContestantInfo;
+  readonly theirs?: ContestantInfo;
+  readonly ratio?: Ratio;
+  readonly verdict?: Verdict;
+}
+
+/** Ours against virtio-9p in the same modes: all measurements of the announcement whose row was run. */
+export function ninePComparisons(result: BenchResult): NinePComparison[] {
+  return ANNOUNCED.flatMap((announced) => {
+    const row = rowOf(result, announced);
+    return row === undefined ? [] : [compareWithNineP(result, row, announced)];
+  });
+}
+
+function rowOf({ rows }: BenchResult, { suite, rows: names }: Announced): Row | undefined {
+  const able = rows.filter((row) => row.suite === suite);
+  return names.map((name) => able.find((row) => name.test(row.name))).find((row) => row !== undefined);
+}
+
+function compareWithNineP(result: BenchResult, row: Row, announced: Announced): NinePComparison {
+  const { title, ratio: goal, cached } = announced;
+  const measured = ({ id }: ContestantInfo): boolean => (row.samples[id] ?? []).length > 0;
+  const ours = inModes(ofKind(result, 'virtiofs').filter(measured), announced);
+  const theirs = ofKind(result, '9p')
+    .filter(measured)
+    .find(({ cache }) => cache === (cached ? 'loose' : 'none'));
+  const found = { title, announced: goal, ours, theirs };
+  if (ours === undefined || theirs === undefined) return found;
+  const ratio = ratioOf(rates(row, ours.id), rates(row, theirs.id));
+  return ratio === undefined ? found : { ...found, ratio, verdict: judge(ratio, goal, 'more') };
+}
+
+/** Ours in the modes that the announcement used, or in those that come next to them. */
+function inModes(ours: readonly ContestantInfo[], { cached, mapped }: Announced): ContestantInfo | undefined {
+  const able = ours.filter(({ writeback }) => !writeback);
+  const caches = cached ? ['always', 'auto'] : ['never'];
+  const hasWindow = ({ daxWindow }: ContestantInfo): boolean => daxWindow !== undefined;
+  // `false` sorts before `true`: first those with a window where files are mapped, first those without elsewhere.
+  const inOrder = able.toSorted((a, b) => Number(hasWindow(a) !== mapped) - Number(hasWindow(b) !== mapped));
+  const same = caches.map((mode) => inOrder.find(({ cache }) => cache === mode));
+  return same.find((each) => each !== undefined) ?? (mapped ? inOrder.find(hasWindow) : undefined);
+}
+
+/** Of ours to theirs, and whether that is what we want. */
+export interface Judged {
+  readonly ratio: Ratio;
+  readonly verdict: Verdict;
+}
+
+/** A row of ours against Rust virtiofsd, each in the configuration that did most there. */
+export interface PeerComparison {
+  readonly row: Row;
+  readonly ours: ContestantInfo;
+  readonly theirs: ContestantInfo;
+  readonly rate: Judged;
+  /** Absent where one of them was not measured, or theirs took none. */
+  readonly cpu?: Judged;
+  /** For an operation. */
+  readonly messages?: { readonly ours: number; readonly theirs: number; readonly verdict: Verdict };
+}
+
+/** All rows that both have done. */
+export function peerComparisons(result: BenchResult): PeerComparison[] {
+  return result.rows.flatMap((row) => {
+    const ours = fastest(row, ofKind(result, 'virtiofs'));
+    const theirs = fastest(row, ofKind(result, 'virtiofsd'));
+    if (ours === undefined || theirs === undefined) return [];
+    const rate = ratioOf(rates(row, ours.id), rates(row, theirs.id));
+    if (rate === undefined) return [];
+    const judged = { ratio: rate, verdict: judge(rate, 1, 'more') };
+    return [
+      { row, ours, theirs, rate: judged, cpu: cpuOf(row, ours, theirs), messages: messagesOf(row, ours, theirs) },
+    ];
+  });
+}
+
+function cpuOf(row: Row, ours: ContestantInfo, theirs: ContestantInfo): Judged | undefined {
+  const ratio = ratioOf(cpuUs(row, ours.id), cpuUs(row, theirs.id));
+  return ratio === undefined ? undefined : { ratio, verdict: judge(ratio, 1, 'less') };
+}
+
+/** Counted, not timed: there is no noise. */
+function messagesOf(row: Row, a: ContestantInfo, b: ContestantInfo): PeerComparison['messages'] {
+  const [ours, theirs] = [messages(row, a.id), messages(row, b.id)];
+  if (ours === undefined || theirs === undefined) return undefined;
+  return { ours, theirs, verdict: { met: ours <= theirs, clear: true } };
+}
+
+/** Ours and theirs with the same caches: neither has a DAX window. */
+export interface SameMode {
+  readonly ours: ContestantInfo;
+  readonly theirs: ContestantInfo;
+}
+
+/** Each of ours whose mode Rust virtiofsd was measured in, too. */
+export function sameModes(result: BenchResult): SameMode[] {
+  const theirs = ofKind(result, 'virtiofsd').filter(({ daxWindow }) => daxWindow === undefined);
+  return ofKind(result, 'virtiofs').flatMap((ours) => {
+    if (ours.daxWindow !== undefined) return [];
+    const other = theirs.find(({ cache, writeback }) => cache === ours.cache && writeback === ours.writeback);
+    return other === undefined ? [] : [{ ours, theirs: other }];
+  });
+}
