@@ -41,13 +41,13 @@ export function ratioChart(result: BenchResult): Chart | undefined {
   };
 }
 
-function ratioPanel({ title, announced, ratio }: NinePComparison): Panel {
+function ratioPanel({ title, announced, ours, theirs, ratio }: NinePComparison): Panel {
   const text = ratio === undefined ? NOT_MEASURED : `${short(ratio.median)}${ratio.noisy ? '~' : ''}`;
   const middleHalf = ratio === undefined ? undefined : ([ratio.low, ratio.high] as const);
   return {
-    title,
+    title: theirs === undefined ? title : `${title}, to ${theirs.label}`,
     bars: [
-      { label: 'this run', value: ratio?.median, text, middleHalf, color: COLORS.virtiofs },
+      { label: ours?.label ?? 'virtiofs', value: ratio?.median, text, middleHalf, color: COLORS.virtiofs },
       { label: 'announced', value: announced, text: short(announced), color: ANNOUNCED_COLOR },
     ],
   };

@@ -39,8 +39,8 @@ const READING =
   'that is compared with (1 beside a ratio, the goal beside a verdict), or because there were fewer than 3 rounds.';
 const PEER =
   'Rate and CPU time of the daemon for an operation as ratios, ours to theirs; messages for an operation as ours : ' +
-  'theirs. Each is in the configuration that had the highest rate in that row, and whoever had more of them to choose ' +
-  'from has a better chance: the tables by mode have no choice in them.';
+  'theirs. Each is in the configuration that had the highest rate in that row. Noise favors whoever had more of them ' +
+  'to choose from; in the tables by mode nothing was chosen.';
 const SAME_MODE =
   'Each of ours to Rust virtiofsd with the same caches. Goals: a rate of 1 or more, CPU time of 1 or less.';
 const NINE_P =
@@ -53,11 +53,10 @@ const paragraph = (text: string): Part => ({ kind: 'paragraph', text });
 /** The whole report, in its order. */
 export function documentOf(result: BenchResult): Part[] {
   const { machine, command, rounds } = result;
-  const often = rounds === 1 ? '1 round' : `${rounds} rounds`;
   const chart = ratioChart(result);
   return [
     heading(1, 'virtiofs bench'),
-    paragraph(`${machine.date}, ${often}: ${command}`),
+    paragraph(`${machine.date}, ${counted(rounds, 'round')}: ${command}`),
     heading(2, 'Machine'),
     { kind: 'list', items: machineLines(machine) },
     ...(machine.guest?.accelerator === 'tcg' ? [paragraph(EMULATED)] : []),
@@ -78,14 +77,18 @@ export function chartsOf(parts: readonly Part[]): Chart[] {
   return parts.flatMap((part) => (part.kind === 'chart' ? [part.chart] : []));
 }
 
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
+
 function machineLines({ cpuModel, cores, memoryMiB, kernel, fileSystem, node, guest }: MachineInfo): string[] {
   const lines = [
-    `Host: ${cores} ${cores === 1 ? 'core' : 'cores'} (${cpuModel}), ${memoryMiB} MiB, Linux ${kernel}, Node.js ${node}`,
+    `Host: ${counted(cores, 'core')} (${cpuModel}), ${memoryMiB} MiB, Linux ${kernel}, Node.js ${node}`,
     `Shared folder: on ${fileSystem}`,
   ];
   if (guest === undefined) return [...lines, 'Guest: none, a client in TypeScript drove the daemons'];
   const { accelerator, qemu, kernel: guestKernel, cpus, memoryMiB: guestMiB } = guest;
-  const virtual = `${cpus} ${cpus === 1 ? 'CPU' : 'CPUs'} (${accelerator === 'kvm' ? 'KVM' : 'TCG, without KVM'})`;
+  const virtual = `${counted(cpus, 'CPU')} (${accelerator === 'kvm' ? 'KVM' : 'TCG, without KVM'})`;
   return [...lines, `Guest: ${virtual}, ${guestMiB} MiB, Linux ${guestKernel}, QEMU ${qemu}`];
 }
 
@@ -122,10 +125,10 @@ function sameModeVerdicts(result: BenchResult, figures: typeof rates, better: 'm
 function goalLine(what: string, verdicts: readonly (Verdict | undefined)[]): string[] {
   const judged = verdicts.filter((each) => each !== undefined);
   if (judged.length === 0) return [];
-  const met = judged.filter((each) => each.met).length;
-  const unclear = judged.filter((each) => !each.clear).length;
-  const noise = unclear === 0 ? '' : `; ${unclear} too noisy to tell (~)`;
-  return [`${what}: met in ${met} of ${judged.length}${noise}`];
+  const unclear = judged.filter(({ clear }) => !clear).length;
+  const met = judged.filter((each) => each.clear && each.met).length;
+  const noise = unclear === 0 ? '' : `, ${unclear} too noisy to tell (~)`;
+  return [`${what}: ${met} met, ${judged.length - met - unclear} missed${noise}`];
 }
 
 function formatVerdict(verdict: Verdict | undefined): string {

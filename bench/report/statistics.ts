@@ -78,8 +78,8 @@ export function judge(ratio: Ratio, goal: number, better: 'more' | 'less'): Verd
 
 /** With three digits, or two where it is next to nothing. */
 export function short(number: number): string {
-  if (number >= 100 || number === 0) return number.toFixed(0);
-  if (number >= 10) return number.toFixed(1);
+  if (number >= 99.95 || number === 0) return number.toFixed(0);
+  if (number >= 9.995) return number.toFixed(1);
   return number >= 0.1 ? number.toFixed(2) : String(Number(number.toPrecision(2)));
 }
 
