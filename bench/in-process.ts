@@ -18,6 +18,9 @@ import { Arena } from '../src/sys/index.ts';
 import { Chain } from '../src/virtio/index.ts';
 
 const RAM_BYTES = 4 << 20;
+/** Where `request` lays them, one behind the other; what is below is for payload, and for `prepare`. */
+const REQUESTS_AT = 3 << 19;
+const REQUEST_BYTES = 4096;
 const REPLY_AT = 2 << 20;
 const INVALID_ID = 0xffffffff;
 
@@ -36,13 +39,43 @@ function newSession(options: Partial<PassthroughOptions>): SharedSession {
   return { share, exported: openExport({ ...basics, ...options }), session: openSession(), state };
 }
 
+/** A request in guest memory, and the chain that brings it. */
+export class PreparedRequest {
+  readonly chain = new Chain();
+  readonly at: number;
+  readonly #view: DataView;
+
+  /** @internal InProcess makes it. */
+  constructor(view: DataView, at: number) {
+    this.#view = view;
+    this.at = at;
+  }
+
+  /** Changes word `i` of the body, such as a handle that another request has got. */
+  setWord(i: number, value: number): void {
+    this.#view.setUint32(this.at + InHeader.bytes + i * 4, value, true);
+  }
+
+  /** Who asks; what creates a file takes somebody. */
+  setUser(uid: number, gid: number): void {
+    InHeader.set.uid(this.#view, this.at, uid);
+    InHeader.set.gid(this.#view, this.at, gid);
+  }
+
+  setNodeid(low: number, high: number): void {
+    this.#view.setUint32(this.at + InHeader.offsets.nodeid, low, true);
+    this.#view.setUint32(this.at + InHeader.offsets.nodeid + 4, high, true);
+  }
+}
+
 export class InProcess {
   readonly shared: SharedSession;
   /** The reply of the last request, from its header on. */
   readonly reply: DataView;
   readonly #ram = new Arena(RAM_BYTES);
   readonly #memory = new GuestMemory();
-  readonly #chain = new Chain();
+  readonly #prepared = new PreparedRequest(this.#ram.view, 0);
+  #nextRequestAt = REQUESTS_AT;
   readonly #gate: Gate;
   readonly #worker: ReturnType<typeof openWorker>;
 
@@ -76,27 +109,54 @@ export class InProcess {
 
   /** Lays a request in guest memory: the words of its fixed part, then a name. `serve` sends it, again and again. */
   prepare(opcode: number, nodeid: number, body: readonly number[], name?: string): void {
+    this.#lay(this.#prepared, opcode, nodeid, body, name);
+  }
+
+  /** One more, that stays there beside others. `payloadBytes`: so much of guest memory follows, whatever is in it. */
+  request(
+    opcode: number,
+    nodeid: number,
+    body: readonly number[],
+    name?: string,
+    payloadBytes?: number,
+  ): PreparedRequest {
+    if (this.#nextRequestAt + REQUEST_BYTES > REPLY_AT) throw new Error('there is no room for one more request');
+    const request = new PreparedRequest(this.#ram.view, this.#nextRequestAt);
+    this.#nextRequestAt += REQUEST_BYTES;
+    this.#lay(request, opcode, nodeid, body, name, payloadBytes);
+    return request;
+  }
+
+  #lay(
+    { at, chain }: PreparedRequest,
+    opcode: number,
+    nodeid: number,
+    body: readonly number[],
+    name?: string,
+    payloadBytes = 0,
+  ): void {
     const { view, u8 } = this.#ram;
     const nameBytes = name === undefined ? new Uint8Array(0) : new TextEncoder().encode(`${name}\0`);
     const length = InHeader.bytes + body.length * 4 + nameBytes.length;
-    u8.fill(0, 0, length);
-    InHeader.set.len(view, 0, length);
-    InHeader.set.opcode(view, 0, opcode);
-    InHeader.set.nodeid(view, 0, nodeid);
+    u8.fill(0, at, at + length);
+    InHeader.set.len(view, at, length + payloadBytes);
+    InHeader.set.opcode(view, at, opcode);
+    InHeader.set.nodeid(view, at, nodeid);
     // As a guest with idmapped mounts: nobody.
-    InHeader.set.uid(view, 0, INVALID_ID);
-    InHeader.set.gid(view, 0, INVALID_ID);
-    for (const [i, word] of body.entries()) view.setUint32(InHeader.bytes + i * 4, word, true);
-    u8.set(nameBytes, InHeader.bytes + body.length * 4);
-    this.#chain.readable.clear();
-    this.#chain.writable.clear();
-    this.#memory.append(this.#chain.readable, 0, length);
-    this.#memory.append(this.#chain.writable, REPLY_AT, RAM_BYTES - REPLY_AT);
+    InHeader.set.uid(view, at, INVALID_ID);
+    InHeader.set.gid(view, at, INVALID_ID);
+    for (const [i, word] of body.entries()) view.setUint32(at + InHeader.bytes + i * 4, word, true);
+    u8.set(nameBytes, at + InHeader.bytes + body.length * 4);
+    chain.readable.clear();
+    chain.writable.clear();
+    this.#memory.append(chain.readable, at, length);
+    if (payloadBytes > 0) this.#memory.append(chain.readable, 0, payloadBytes);
+    this.#memory.append(chain.writable, REPLY_AT, RAM_BYTES - REPLY_AT);
   }
 
   /** The bytes of the reply. */
-  serve(): number {
-    return this.#gate.serve(this.#chain, false);
+  serve(request: PreparedRequest = this.#prepared): number {
+    return this.#gate.serve(request.chain, false);
   }
 
   /** Sends a request once and expects it to succeed. */

@@ -68,7 +68,7 @@ const PRODUCT: Readonly<Record<string, Room>> = {
 /** Every room by its folder. What is in a folder inside a room belongs to the innermost one. */
 export const ROOMS: Readonly<Record<string, Room>> = {
   ...PRODUCT,
-  bench: { imports: Object.keys(PRODUCT), inspects: true },
+  bench: { imports: Object.keys(PRODUCT), packages: ['mitata'], inspects: true },
   spec: { imports: [], starts: ['make.ts'], door: 'spec.ts' },
   tools: { imports: [], packages: ['oxc-parser'], starts: ['tidy.ts', 'test.ts'] },
   test: { imports: [...Object.keys(PRODUCT), 'bench', 'spec', 'tools'], inspects: true },
