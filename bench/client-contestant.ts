@@ -4,7 +4,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { type Daemon, messageOf, startDaemon } from '../lab/index.ts';
 import { type ConnectOptions, mount, openTransport } from '../src/client/connect.ts';
 import { all, finished, type OpenFile, type Task, type Volume } from '../src/client/index.ts';
-import { DATA, DATA_FLAGS, type Operate, type Row } from './client-rows.ts';
+import { type ClientRow, DATA, DATA_FLAGS, type Operate } from './client-rows.ts';
+import type { Sample } from './results.ts';
 
 export interface Limits {
   /** Of one run. */
@@ -12,18 +13,16 @@ export interface Limits {
   readonly operations: number;
 }
 
-/** One run of a row. */
-export interface Sample {
-  readonly operations: number;
-  readonly perSecond: number;
-  /** CPU time of all threads, for an operation. */
-  readonly daemonUs: number;
-  readonly clientUs: number;
+/** One run of a row. CPU time is that of all threads. */
+export interface ClientSample extends Sample {
+  readonly daemonCpuSeconds: number;
+  readonly clientCpuSeconds: number;
   readonly p50Us: number;
   readonly p99Us: number;
 }
 
 export interface ContestantOptions {
+  /** For errors. */
   readonly label: string;
   readonly share: string;
   readonly socketPath: string;
@@ -78,7 +77,7 @@ export class Contestant {
   }
 
   /** Does operations of a row until a limit is reached, and nothing else. */
-  measure(row: Row, limits: Limits): Sample {
+  measure(row: ClientRow, limits: Limits): ClientSample {
     row.prepare?.(this.#share);
     const operate = row.operation(this.#volume, this.#file);
     const most = Math.min(row.most, limits.operations);
@@ -95,12 +94,17 @@ export class Contestant {
     const sorted = Float64Array.from(latencies).toSorted();
     return {
       operations,
-      perSecond: operations / seconds,
-      daemonUs: daemonNs / 1000 / operations,
-      clientUs: (client.user + client.system) / operations,
+      seconds,
+      daemonCpuSeconds: daemonNs / 1e9,
+      clientCpuSeconds: (client.user + client.system) / 1e6,
       p50Us: sorted[operations >> 1] * 1000,
       p99Us: sorted[Math.floor(operations * 0.99)] * 1000,
     };
+  }
+
+  /** The daemon has ended by itself. */
+  get isGone(): boolean {
+    return this.#daemon.ended !== undefined;
   }
 }
 

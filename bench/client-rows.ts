@@ -17,8 +17,10 @@ const MADE = 3000;
 /** Does operation `i` of a run. */
 export type Operate = (i: number) => Task<void>;
 
-export interface Row {
+export interface ClientRow {
   readonly name: string;
+  /** What an operation is, in the plural. */
+  readonly noun: string;
   /** Bytes that an operation moves. */
   readonly bytes?: number;
   /** Operations under way side by side. */
@@ -88,10 +90,11 @@ function* rename(volume: Volume, i: number): Task<void> {
   yield* volume.rename(names[i % 2], names[(i + 1) % 2]);
 }
 
-const NAMES: readonly Row[] = [
-  { name: 'stat', inFlight: 1, most: Infinity, operation: (volume) => (i) => stat(volume, i) },
+const NAMES: readonly ClientRow[] = [
+  { name: 'stat', noun: 'stats', inFlight: 1, most: Infinity, operation: (volume) => (i) => stat(volume, i) },
   {
     name: 'open+read+close, 4 KiB',
+    noun: 'files',
     inFlight: 1,
     most: Infinity,
     operation: (volume) => {
@@ -101,14 +104,16 @@ const NAMES: readonly Row[] = [
   },
   {
     name: 'create+write+close, 4 KiB',
+    noun: 'files',
     inFlight: 1,
     most: MADE,
     prepare: removeNew,
     operation: (volume) => (i) => makeFile(volume, i),
   },
-  { name: 'readdir, 10,000', inFlight: 1, most: Infinity, operation: (volume) => () => list(volume) },
+  { name: 'readdir, 10,000', noun: 'listings', inFlight: 1, most: Infinity, operation: (volume) => () => list(volume) },
   {
     name: 'unlink',
+    noun: 'files',
     inFlight: 1,
     most: MADE,
     prepare: makeFiles,
@@ -116,6 +121,7 @@ const NAMES: readonly Row[] = [
   },
   {
     name: 'rename',
+    noun: 'renames',
     inFlight: 1,
     most: Infinity,
     prepare: (share) => {
@@ -131,7 +137,7 @@ function scattered(i: number, blocks: number): number {
   return (Math.imul(i, 0x9e3779b1) >>> 0) % blocks;
 }
 
-function dataRow(writes: boolean, random: boolean, bytes: number, inFlight: number): Row {
+function dataRow(writes: boolean, random: boolean, bytes: number, inFlight: number): ClientRow {
   const size = bytes === MIB ? '1 MiB' : '4 KiB';
   const blocks = DATA_BYTES / bytes;
   const operation = (_volume: Volume, file: OpenFile): Operate => {
@@ -144,7 +150,7 @@ function dataRow(writes: boolean, random: boolean, bytes: number, inFlight: numb
     };
   };
   const name = `${random ? 'random' : 'sequential'} ${writes ? 'write' : 'read'}, ${size} x ${inFlight}`;
-  return { name, bytes, inFlight, most: Infinity, operation };
+  return { name, noun: writes ? 'writes' : 'reads', bytes, inFlight, most: Infinity, operation };
 }
 
 const DATA_ROWS = [false, true].flatMap((writes) =>
@@ -153,7 +159,7 @@ const DATA_ROWS = [false, true].flatMap((writes) =>
   ),
 );
 
-export const ROWS: readonly Row[] = [...NAMES, ...DATA_ROWS];
+export const ROWS: readonly ClientRow[] = [...NAMES, ...DATA_ROWS];
 
 /** How the file of data is opened. */
 export const DATA_FLAGS = O_RDWR;

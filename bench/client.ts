@@ -1,22 +1,21 @@
 /**
- * Daemons under our client, without a guest: `npm run bench:client -- [--peer virtiofsd=PROGRAM] [--peer-args=ARGS]
+ * Daemons under our client, without a guest: `npm run bench:client -- [--peer virtiofsd[=PROGRAM]] [--peer-args=ARGS]
  * [--rounds N] [--seconds S | --operations N] [--rows TEXT] [--cache MODE] [--share FOLDER] [--json FILE]`. This
- * project's daemon and Rust virtiofsd serve the same folder and are asked for the same in turn: how many operations a
- * second, how much CPU time of the daemon each takes, how long one takes. Medians of the rounds; a ratio is that of the
- * two in the same round.
+ * project's daemon and Rust virtiofsd (this machine's, or fetched) serve the same folder and are asked for the same in
+ * turn: how many operations a second, how much CPU time of the daemon each takes, how long one takes. Medians of the
+ * rounds; a ratio is that of the two in the same round.
  *
  * The client keeps nothing unless `--cache` says so, so that the daemon does all. It spins for a reply before it
  * sleeps: on two cores what both daemons do is seen without most of the cost of waking threads.
  */
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { removeAtExit } from '../lab/index.ts';
-import { Contestant, type Limits, type Sample } from './client-contestant.ts';
-import { printTable, type Result } from './client-report.ts';
-import { fillShare, ROWS } from './client-rows.ts';
+import { progressTo } from '../lab/index.ts';
+import { printTable } from './client-report.ts';
+import { ROWS } from './client-rows.ts';
+import { type DaemonOnlyProgress, runDaemonOnly } from './daemon-only.ts';
 
 const CACHES = ['none', 'auto', 'always'] as const;
 
@@ -34,56 +33,42 @@ const { values } = parseArgs({
   },
 });
 const [peer, program] = values.peer?.split('=') ?? [];
-if (values.peer !== undefined && (peer !== 'virtiofsd' || !program)) {
-  throw new Error(`--peer ${values.peer}: it takes virtiofsd=PROGRAM`);
+if (values.peer !== undefined && (peer !== 'virtiofsd' || program === '')) {
+  throw new Error(`--peer ${values.peer}: it takes virtiofsd, or virtiofsd=PROGRAM`);
 }
 const cache = CACHES.find((mode) => mode === values.cache);
 if (cache === undefined) throw new Error(`--cache ${values.cache}: it takes ${CACHES.join(', ')}`);
 const rows = ROWS.filter(({ name }) => name.includes(values.rows));
 if (rows.length === 0) throw new Error(`--rows ${values.rows}: there is none of that name`);
 const { operations } = values;
-const limits: Limits = {
-  seconds: Number(values.seconds ?? (operations === undefined ? 0.25 : Infinity)),
-  operations: Number(operations ?? Infinity),
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  version: string;
 };
-/** Not counted, before the first round: until JavaScript is compiled on both sides. */
-const warmUp: Limits = { ...limits, seconds: Math.max(limits.seconds, 0.5) };
-const rounds = Number(values.rounds);
 
-const folder = mkdtempSync(join(values.share, 'virtiofs-client-'));
-const remove = removeAtExit(folder);
-const share = join(folder, 'share');
-mkdirSync(share);
-fillShare(share);
+let said = -1;
+/** A line for each round. */
+function tell({ round, rounds }: DaemonOnlyProgress): void {
+  if (round === said) return;
+  said = round;
+  console.error(round === 0 ? 'warming up' : `round ${round} of ${rounds}`);
+}
 
-const contestants: Contestant[] = [];
-const common = { share, client: { cache } };
-const results: Result[] = rows.map((row) => ({ row, samples: [] }));
-try {
-  contestants.push(await Contestant.open({ ...common, label: 'ours', socketPath: join(folder, 'ours'), args: [] }));
-  if (program !== undefined) {
-    const args = ['--sandbox', 'none', ...values['peer-args'].split(' ').filter((each) => each !== '')];
-    const theirs = { ...common, label: 'peer', socketPath: join(folder, 'peer'), command: [program], args };
-    contestants.push(await Contestant.open(theirs));
-  }
-  for (const { row } of results) for (const each of contestants) each.measure(row, warmUp);
-  for (let round = 0; round < rounds; round += 1) {
-    for (const { row, samples } of results) {
-      const sample: Sample[] = [];
-      // Who comes first has the machine as the row before has left it: each in turn.
-      const order = round % 2 === 0 ? contestants : contestants.toReversed();
-      for (const each of order) sample[contestants.indexOf(each)] = each.measure(row, limits);
-      samples.push(sample);
-    }
-    console.error(`round ${round + 1} of ${rounds}`);
-  }
-} finally {
-  for (const each of contestants) await each.close();
-  remove();
-}
-printTable(results);
-if (values.json !== undefined) {
-  const labels = contestants.map(({ label }) => label);
-  const table = results.map(({ row, samples }) => ({ row: row.name, samples }));
-  writeFileSync(values.json, `${JSON.stringify({ contestants: labels, cache, rows: table }, null, 1)}\n`);
-}
+const result = await runDaemonOnly({
+  parent: values.share,
+  rounds: Number(values.rounds),
+  limits: {
+    seconds: Number(values.seconds ?? (operations === undefined ? 0.25 : Infinity)),
+    operations: Number(operations ?? Infinity),
+  },
+  cache,
+  rows,
+  peer: peer !== undefined,
+  virtiofsd: program,
+  virtiofsdArgs: values['peer-args'].split(' ').filter((each) => each !== ''),
+  command: ['bench:client', ...process.argv.slice(2)].join(' '),
+  version,
+  progress: progressTo(process.stderr),
+  onProgress: tell,
+});
+printTable(result);
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(result, null, 1)}\n`);

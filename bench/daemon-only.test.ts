@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+
+import { silent } from '../lab/index.ts';
+import { type ClientRow, ROWS } from './client-rows.ts';
+import { type DaemonOnlyProgress, type DaemonOnlyResult, runDaemonOnly } from './daemon-only.ts';
+
+const ROUNDS = 2;
+const OPERATIONS = 5;
+
+const BROKEN: ClientRow = {
+  name: 'broken',
+  noun: 'failures',
+  inFlight: 1,
+  most: 1,
+  operation: (volume) => () => volume.unlink('there is no such file'),
+};
+
+/** Our daemon alone, few operations of each row: the result, and what was told on the way. */
+async function measured(rows: readonly ClientRow[]): Promise<[DaemonOnlyResult, DaemonOnlyProgress[]]> {
+  const parent = mkdtempSync(join(tmpdir(), 'virtiofs-test-'));
+  const told: DaemonOnlyProgress[] = [];
+  try {
+    const result = await runDaemonOnly({
+      parent,
+      rounds: ROUNDS,
+      limits: { seconds: Infinity, operations: OPERATIONS },
+      rows,
+      peer: false,
+      command: 'a test',
+      version: '1.2.3',
+      progress: silent,
+      onProgress: (progress) => told.push(progress),
+    });
+    assert.deepEqual(readdirSync(parent), []);
+    return [result, told];
+  } finally {
+    rmSync(parent, { recursive: true });
+  }
+}
+
+test('each row of daemon-only has a sample for each round, with the CPU time of both sides', async () => {
+  const [{ rows, contestants }] = await measured(ROWS);
+  assert.deepEqual(
+    contestants.map(({ id, version }) => [id, version]),
+    [['virtiofs', '1.2.3']],
+  );
+  assert.deepEqual(
+    rows.map(({ name }) => name),
+    ROWS.map(({ name }) => name),
+  );
+  const all = rows.flatMap(({ samples }) => samples.virtiofs);
+  assert.ok(all.reduce((sum, { daemonCpuSeconds }) => sum + daemonCpuSeconds, 0) > 0);
+  for (const { name, suite, samples, failures } of rows) {
+    assert.equal(suite, 'daemon');
+    assert.deepEqual(failures, {}, name);
+    assert.deepEqual(
+      samples.virtiofs.map(({ operations }) => operations),
+      [OPERATIONS, OPERATIONS],
+      name,
+    );
+    for (const { seconds, daemonCpuSeconds, clientCpuSeconds, p50Us, p99Us } of samples.virtiofs) {
+      // The kernel adds up a thread's time when it sleeps, or by the tick: a run of five may find nothing new.
+      assert.ok(seconds > 0 && daemonCpuSeconds >= 0 && clientCpuSeconds >= 0, name);
+      assert.ok(p50Us > 0 && p99Us >= p50Us, name);
+    }
+  }
+});
+
+test('a row that fails says why, and the others go on', async () => {
+  const [{ rows }, told] = await measured([BROKEN, ROWS[0]]);
+  assert.match(rows[0].failures.virtiofs, /ENOENT/);
+  assert.deepEqual(rows[0].samples, {});
+  assert.equal(rows[1].samples.virtiofs.length, ROUNDS);
+  const parts = told.map(({ part }) => part);
+  assert.deepEqual(
+    parts,
+    parts.toSorted((a, b) => a - b),
+  );
+  assert.deepEqual([parts.length, parts[0]], [2 * (ROUNDS + 1), 0]);
+});
