@@ -3,6 +3,7 @@ import { UserError } from '../src/core/index.ts';
 import type { CpioEntry, Progress } from '../lab/index.ts';
 import { Contest } from './contest.ts';
 import { describeMachine } from './machine-info.ts';
+import { findPeer } from './peer.ts';
 import { PLANS, type Plan } from './plans.ts';
 import type { BenchResult, ContestantInfo } from './results.ts';
 import { fillFolders, runSuites, type RunProgress } from './run.ts';
@@ -39,10 +40,12 @@ export function plansOf(ids: readonly string[], peers: readonly string[]): Plan[
 
 /** Boots, measures, ends all. Throws LabError where a guest or a daemon fails. */
 export async function runBench(options: BenchOptions): Promise<BenchResult> {
-  const { plans, suites, rounds, virtiofsd, parent, command, version, progress, onProgress } = options;
+  const { plans, suites, rounds, parent, command, version, progress, onProgress } = options;
+  const withPeer = plans.some(({ kind }) => kind === 'virtiofsd');
+  const peer = withPeer ? await findPeer(options.virtiofsd, progress) : undefined;
   const contest = await Contest.open({
     plans,
-    virtiofsd,
+    peer,
     parent,
     packages: [...new Set(suites.flatMap(({ packages }) => packages))],
     machine: { ...GUEST, node: suites.some(({ node }) => node), files: await filesOf(suites) },
@@ -59,8 +62,7 @@ export async function runBench(options: BenchOptions): Promise<BenchResult> {
     const machine = describeMachine(contest.sharedDir);
     const kernel = await vm.sh('uname -r');
     const guest = { ...GUEST, accelerator: vm.accel, qemu: vm.qemuVersion, kernel };
-    const versions = { '9p': vm.qemuVersion, virtiofs: version, virtiofsd: '' };
-    if (plans.some(({ kind }) => kind === 'virtiofsd')) versions.virtiofsd = await contest.virtiofsdVersion();
+    const versions = { '9p': vm.qemuVersion, virtiofs: version, virtiofsd: peer?.version ?? '' };
     const contestants = plans.map((plan): ContestantInfo => ({ ...plan, version: versions[plan.kind] }));
     const rows = await runSuites(contest, { suites, rounds, onProgress });
     return { format: 1, machine: { ...machine, guest }, command, rounds, contestants, rows };

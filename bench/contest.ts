@@ -1,16 +1,13 @@
 /** One folder in several guests, by this project's daemon and by others, to be measured in turn. */
-import { execFile } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 
 import {
   boot,
   type BootOptions,
   type Daemon,
   fetchTools,
-  findVirtiofsd,
   type Progress,
   removeAtExit,
   type Share,
@@ -18,6 +15,7 @@ import {
   startDaemon,
   type Vm,
 } from '../lab/index.ts';
+import type { Peer } from './peer.ts';
 import type { Plan } from './plans.ts';
 
 /** The folder in a guest. */
@@ -31,8 +29,8 @@ export interface Contestant {
 
 export interface ContestOptions {
   readonly plans: readonly Plan[];
-  /** The program of Rust virtiofsd; absent: found. */
-  readonly virtiofsd?: string;
+  /** Rust virtiofsd, where it takes part. */
+  readonly peer?: Peer;
   /** Where the folder is made; absent: TMPDIR. */
   readonly parent?: string;
   /** Debian packages whose programs the guests need. */
@@ -129,23 +127,11 @@ export class Contest {
       ...(kind === 'virtiofsd' ? ['--sandbox', 'chroot'] : []),
       ...(daxWindow === undefined ? [] : ['--tag', id, '--dax-window', daxWindow]),
     ];
-    const command = kind === 'virtiofs' ? undefined : await this.#virtiofsd();
+    const command = kind === 'virtiofs' ? undefined : this.#options.peer?.command;
     const daemon = await startDaemon({ sharedDir, socketPaths: [socketPath], cache, args, command });
     this.#daemons.push(daemon);
     const dax = daxWindow === undefined ? {} : { dax: true, mountOptions: 'dax=always' };
     return { share: { socketPath, tag: id, mountPoint, queues, ...dax }, daemon };
-  }
-
-  /** Of Rust virtiofsd: what it says of itself. */
-  async virtiofsdVersion(): Promise<string> {
-    const [program, ...args] = await this.#virtiofsd();
-    const { stdout } = await promisify(execFile)(program, [...args, '--version']);
-    return stdout.trim().replace(/^virtiofsd +/, '');
-  }
-
-  async #virtiofsd(): Promise<readonly string[]> {
-    const { virtiofsd, progress } = this.#options;
-    return virtiofsd === undefined ? await findVirtiofsd({ progress }) : [virtiofsd];
   }
 }
 

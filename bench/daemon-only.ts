@@ -1,14 +1,13 @@
 /** Daemons under our client, without a guest: `virtiofs bench --daemon-only`. */
-import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 
-import { findVirtiofsd, messageOf, type Progress, removeAtExit } from '../lab/index.ts';
+import { messageOf, type Progress, removeAtExit } from '../lab/index.ts';
 import type { CacheMode } from '../src/client/index.ts';
 import { type ClientSample, Contestant, type Limits } from './client-contestant.ts';
 import { type ClientRow, fillShare, ROWS } from './client-rows.ts';
 import { describeMachine } from './machine-info.ts';
+import { findPeer } from './peer.ts';
 import type { BenchResult, ContestantInfo, Row } from './results.ts';
 
 /** What both daemons are told: the client believes what it is told to believe, whatever the daemon says. */
@@ -73,12 +72,6 @@ interface Opened {
   readonly contestant: Contestant;
 }
 
-/** What Rust virtiofsd says that it is. */
-async function versionOf([program, ...args]: readonly string[]): Promise<string> {
-  const { stdout } = await promisify(execFile)(program, [...args, '--version']);
-  return stdout.trim().replace(/^virtiofsd +/, '');
-}
-
 class Run {
   readonly #options: DaemonOnlyOptions;
   readonly #opened: Opened[] = [];
@@ -112,11 +105,11 @@ class Run {
     };
     await add({ ...common, id: 'virtiofs', label: 'virtiofs', kind: 'virtiofs', version }, []);
     if (!peer) return;
-    const command = virtiofsd === undefined ? await findVirtiofsd({ progress }) : [virtiofsd];
+    const { command, version: theirVersion } = await findPeer(virtiofsd, progress);
     const theirs = { ...common, id: 'virtiofsd', label: 'Rust virtiofsd', kind: 'virtiofsd' } as const;
     // As this project's daemon runs here; what a sandbox keeps away costs nothing for a request.
     const args = ['--sandbox', 'none', ...virtiofsdArgs];
-    await add({ ...theirs, version: await versionOf(command) }, args, command);
+    await add({ ...theirs, version: theirVersion }, args, command);
   }
 
   async close(): Promise<void> {

@@ -2,7 +2,7 @@
 import { cpSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { messageOf, shellQuoted } from '../lab/index.ts';
+import { messageOf } from '../lab/index.ts';
 import type { Contest, Contestant } from './contest.ts';
 import type { Counts, Row, Sample } from './results.ts';
 import { countMessages, cpuSeconds, guestUse } from './watch.ts';

@@ -16,6 +16,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Register>>> = {
   serve: async () => (await import('./serve.ts')).registerServe,
   trace: async () => (await import('./trace/command.ts')).registerTrace,
   vm: async () => (await import('./vm.ts')).registerVm,
+  bench: async () => (await import('./bench.ts')).registerBench,
   doctor: async () => (await import('./doctor.ts')).registerDoctor,
   conformance: async () => (await import('./conformance.ts')).registerConformance,
   start: async () => (await import('./start.ts')).registerStart,

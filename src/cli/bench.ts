@@ -1,0 +1,145 @@
+/** `virtiofs bench`: the announcement's own measurements, on this machine. */
+import { tmpdir } from 'node:os';
+import { relative, resolve } from 'node:path';
+
+import { type Command, InvalidArgumentError } from 'commander';
+
+import {
+  type BenchResult,
+  benchSuites,
+  PLANS,
+  plansOf,
+  QUICK_IDS,
+  runBench,
+  runDaemonOnly,
+  type RunProgress,
+  SUITE_NAMES,
+  writeReport,
+} from '../../bench/index.ts';
+import { progressTo } from '../../lab/index.ts';
+import { UserError } from '../core/index.ts';
+import { directoryOf, parseCount, withGuestErrors } from './guest.ts';
+import { durationText } from './share/format.ts';
+
+interface Options {
+  readonly quick: boolean;
+  readonly daemonOnly: boolean;
+  readonly peers: readonly string[];
+  readonly suite?: readonly string[];
+  readonly workloads: readonly string[];
+  readonly contestants?: readonly string[];
+  readonly rounds?: number;
+  readonly virtiofsd?: string;
+  readonly dir: string;
+  readonly out: string;
+}
+
+const PEERS = ['9p', 'virtiofsd'];
+const ROUNDS = 3;
+const DAEMON_ONLY_ROUNDS = 9;
+const SECOND_MS = 1000;
+const REDRAW_MS = 200;
+const CLEAR_LINE = '\r\u001b[K';
+
+const HELP = `
+Guests are booted with the same folder by virtio-9p, Rust virtiofsd (this machine's, else Debian's is fetched) and
+virtiofs, and made to do the same in turn, round after round. The report is a table and charts in Markdown, a page for
+the browser, and the raw figures.
+
+Contestants: ${PLANS.map(({ id }) => id).join(', ')}.
+
+Examples:
+  # virtiofs bench --quick
+  # virtiofs bench --peers 9p --workloads smallfile --suite smallfile ~/smallfile
+  # virtiofs bench --contestants 9p-loose,virtiofsd-auto,virtiofs-auto --rounds 5
+  # virtiofs bench --daemon-only
+
+Exit codes: 0 measured; 1 wrong use; 125 no guest (QEMU, kernel or boot failed).`;
+
+function parseWords(allowed: readonly string[]): (text: string) => string[] {
+  return (text) => {
+    const words = text.split(',');
+    const wrong = words.find((word) => !allowed.includes(word));
+    if (wrong !== undefined) throw new InvalidArgumentError(`'${wrong}' is none of ${allowed.join(', ')}.`);
+    return words;
+  };
+}
+
+/** Adds `virtiofs bench`. */
+export function registerBench(program: Command): void {
+  program
+    .command('bench')
+    .description('measure shares in guests, beside virtio-9p and Rust virtiofsd')
+    .option('--quick', 'less of everything: some minutes', false)
+    .option('--daemon-only', 'no guest: our client asks the daemons', false)
+    .option('--peers <names>', 'who is measured beside: 9p, virtiofsd', parseWords(PEERS), PEERS)
+    .option('--workloads <names>', SUITE_NAMES.join(', '), parseWords(SUITE_NAMES), SUITE_NAMES)
+    .option('--contestants <ids>', 'who takes part (default: all; with --quick some)', (text) => text.split(','))
+    .option('--suite <name and dir...>', 'a public tool from a checkout instead of our own: smallfile DIR')
+    .option('--rounds <n>', `how often all is measured (default: ${ROUNDS}; --quick: 1)`, parseCount)
+    .option('--virtiofsd <program>', "Rust virtiofsd (default: this machine's, or Debian's)")
+    .option('--dir <dir>', 'where the shared folder is made: its file system is measured', tmpdir())
+    .option('--out <dir>', 'where the report is written', 'virtiofs-bench')
+    .addHelpText('after', HELP)
+    .action((options: Options, command: Command) => bench(options, command));
+}
+
+/** The checkout of the public smallfile. Throws UserError. */
+function smallfileOf({ suite }: Options): string | undefined {
+  if (suite === undefined) return undefined;
+  const [name, folder, ...more] = suite;
+  if (name !== 'smallfile' || folder === undefined || more.length > 0) {
+    throw new UserError(`--suite ${suite.join(' ')}: it takes the name smallfile and the folder of a checkout.`);
+  }
+  return directoryOf(folder);
+}
+
+async function bench(options: Options, command: Command): Promise<void> {
+  const out = resolve(options.out);
+  const common = {
+    parent: directoryOf(options.dir),
+    virtiofsd: options.virtiofsd,
+    command: `virtiofs bench ${process.argv.slice(3).join(' ')}`.trim(),
+    version: command.parent?.version() ?? '',
+    progress: progressTo(process.stderr),
+    onProgress: showProgress(),
+  };
+  const result: BenchResult = options.daemonOnly
+    ? await runDaemonOnly({
+        ...common,
+        rounds: options.rounds ?? (options.quick ? 3 : DAEMON_ONLY_ROUNDS),
+        peer: options.peers.includes('virtiofsd'),
+      })
+    : await inGuests(options, common);
+  process.stderr.write(process.stderr.isTTY ? CLEAR_LINE : '');
+  for (const path of writeReport(result, out)) process.stdout.write(`${relative('', path)}\n`);
+}
+
+type Common = Omit<Parameters<typeof runBench>[0], 'plans' | 'suites' | 'rounds'>;
+
+function inGuests(options: Options, common: Common): Promise<BenchResult> {
+  const { quick, workloads, peers } = options;
+  const suites = benchSuites(workloads, { quick, smallfile: smallfileOf(options) });
+  const ids = options.contestants ?? (quick ? QUICK_IDS : PLANS.map(({ id }) => id));
+  const plans = plansOf(ids, peers);
+  const rounds = options.rounds ?? (quick ? 1 : ROUNDS);
+  return withGuestErrors(() => runBench({ ...common, plans, suites, rounds }));
+}
+
+/** On a terminal one line that changes; elsewhere a line for each contestant's turn. */
+function showProgress(): (progress: RunProgress) => void {
+  const began = performance.now();
+  const terminal = process.stderr.isTTY;
+  let [turn, drawn] = ['', 0];
+  return ({ round, rounds, suite, contestant, step, part }) => {
+    const now = performance.now();
+    const next = `${round} ${suite} ${contestant}`;
+    if (terminal ? now - drawn < REDRAW_MS : next === turn) return;
+    [turn, drawn] = [next, now];
+    const which = round === 0 ? 'counting' : `round ${round} of ${rounds}`;
+    const left = part > 0 ? `, ${durationText(((now - began) / SECOND_MS) * (1 / part - 1))} left` : '';
+    const line = `${which}, ${suite}: ${contestant}${terminal ? `, ${step}` : ''} (${Math.floor(part * 100)} %${left})`;
+    const width = process.stderr.columns - 1;
+    process.stderr.write(terminal ? `${CLEAR_LINE}${line.slice(0, width)}` : `${line}\n`);
+  };
+}
