@@ -1,5 +1,5 @@
 /** What guests are made to do, and measured at. */
-import type { CpioEntry, Vm } from '../lab/index.ts';
+import type { CpioEntry, FetchOptions, Vm } from '../lab/index.ts';
 import type { Row, SuiteName } from './results.ts';
 
 /** A contestant's place in a guest. */
@@ -35,7 +35,7 @@ export interface Suite {
   /** The guest needs Node.js (and has this project in GUEST_PROJECT). */
   readonly node: boolean;
   /** More files for the guest's root. */
-  readonly files?: () => Promise<readonly CpioEntry[]>;
+  readonly files?: (fetching?: FetchOptions) => Promise<readonly CpioEntry[]>;
   /** Fills the folder from the host, before the first round. */
   readonly prepare?: (hostFolder: string) => Promise<void>;
   readonly steps: readonly Step[];
