@@ -162,12 +162,20 @@ test('their best is the configuration that had the highest median rate in that r
   ]);
 });
 
-test('with Rust virtiofsd in the same mode each of ours has a column', () => {
+test('with Rust virtiofsd in the same mode each of ours has a column, but for those with a window', () => {
   const samples = { 'rust-auto': rounds([4, 4, 4], [1, 1, 1]), auto: rounds([6, 6, 6], [3, 3, 3]) };
+  const [ours] = RESULT.contestants.filter(({ id }) => id === 'auto');
+  const more = [
+    { ...ours, id: '4q', label: 'virtiofs auto 4q' },
+    { ...ours, id: 'auto-dax', label: 'virtiofs auto dax', daxWindow: '512M' },
+  ];
   const result: BenchResult = {
-    ...withRows(row({ samples: { ...samples, '4q': rounds([2, 2, 2]) } })),
-    contestants: [...RESULT.contestants, { ...RESULT.contestants[4], id: '4q', label: 'virtiofs auto 4q' }],
+    ...withRows(row({ samples: { ...samples, '4q': rounds([2, 2, 2]), 'auto-dax': rounds([1, 1, 1]) } })),
+    contestants: [...RESULT.contestants, ...more],
   };
+  assert.deepEqual(below(result, '## Against Rust virtiofsd').slice(2), [
+    '| create | virtiofs auto | Rust virtiofsd auto | 1.50 (1.50-1.50) | met | 3.00 (3.00-3.00) | missed | - | - |',
+  ]);
   const text = markdownOf(documentOf(result));
   const part = text.slice(text.indexOf('## Against Rust virtiofsd in the same mode'));
   assert.deepEqual(
@@ -178,6 +186,21 @@ test('with Rust virtiofsd in the same mode each of ours has a column', () => {
       '|  | virtiofs auto | virtiofs auto 4q |',
       '| create | 3.00 (3.00-3.00) | - |',
     ],
+  );
+});
+
+test('charts say what is better, and there is none of what nobody has figures of', () => {
+  const titles = chartsOf(documentOf(RESULT)).map(({ title }) => title);
+  assert.deepEqual(titles.slice(0, 4), [
+    'How many times as fast as virtio-9p in the same cache mode',
+    'smallfile: Rate (longer is better)',
+    'smallfile: CPU time of the daemon for an operation in us (shorter is better)',
+    'smallfile: Messages for an operation (shorter is better)',
+  ]);
+  const rateOnly = withRows(row({ suite: 'everyday', name: 'find', samples: { auto: rounds([1]) } }));
+  assert.deepEqual(
+    chartsOf(documentOf(rateOnly)).map(({ name }) => name),
+    ['everyday-rate'],
   );
 });
 
