@@ -50,7 +50,9 @@ test('a point where both are the same is where they cross', () => {
     { count: 4, ours: 40, theirs: 40 },
     { count: 8, ours: 60, theirs: 80 },
   ];
-  assert.deepEqual(crossingOf(points), { count: 4, lower: 'ours', isExtrapolated: false });
+  const crossing = { count: 4, lower: 'ours', isExtrapolated: false };
+  assert.deepEqual(crossingOf(points), crossing);
+  assert.deepEqual(crossingOf(points.slice(0, 2)), crossing);
 });
 
 test('lines that come closer are carried on beyond what was measured', () => {
