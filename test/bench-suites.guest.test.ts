@@ -8,7 +8,7 @@ import { ownSmallfile } from '../bench/suites/smallfile.ts';
 import type { Outcome, Place, Suite } from '../bench/workload.ts';
 import { scenes } from '../lab/index.ts';
 
-const THREADS = 8;
+const THREADS = 2;
 const FILES = 4;
 const smallfile = ownSmallfile({ threads: THREADS, files: FILES, fileKiB: 4 });
 const daily = everyday({ commits: 5, historyFiles: 10, treeFiles: 40, packageFiles: 20, inserts: 5 });
@@ -67,6 +67,17 @@ scenes('a guest that is measured', { node: true, cpus: 2, files }, (scene) => {
     await failed(smallfile, 'read', /^ENOENT: no such file or directory, open '.*'$/);
     await failed(daily, 'git status', /^[^\n]*clone[^\n]*$/);
     await failed(daily, 'tar x', /^tar: [^\n]*$/);
+  });
+
+  scene('starts the program for small files anew when it has ended', async ({ vm, host }) => {
+    const place = { vm, folder: '/mnt/share/again', hostFolder: host.path('again') };
+    mkdirSync(place.hostFolder);
+    const [create] = smallfile.steps;
+    await create.before?.(place);
+    await vm.sh(`kill $(pidof node); while [ -e /tmp/smallfile-${THREADS}/running ]; do usleep 10000; done`);
+    await assert.rejects(() => create.run(place), { message: /^smallfile's program has ended: / });
+    await create.before?.(place);
+    assert.equal((await create.run(place)).operations, THREADS * FILES);
   });
 
   scene('does what people do all day, and does it again', async ({ vm, host }) => {

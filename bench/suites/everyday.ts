@@ -46,11 +46,13 @@ const NPM_CI = `export NODE_COMPILE_CACHE=/tmp/everyday/compiled
   node /${NPM}/bin/npm-cli.js ci --offline --cache /${STATION}/npm --logs-max=0 --no-audit --no-fund \\
     --no-update-notifier --ignore-scripts --loglevel error`;
 
-/** npm has compiled all that it uses when it has installed once, here into the guest's own memory. */
+/** npm has compiled what it uses when it has installed nothing once, here into the guest's own memory. */
 const WARM_NPM = `[ -e /tmp/everyday/warm/node_modules ] || {
-  mkdir -p /tmp/everyday/warm; cp package.json package-lock.json /tmp/everyday/warm
-  ( cd /tmp/everyday/warm; ${NPM_CI} ) > /dev/null
-  rm -rf /tmp/everyday/warm/node_modules; mkdir /tmp/everyday/warm/node_modules
+  mkdir -p /tmp/everyday/warm
+  printf '{"name":"warm","version":"1.0.0"}' > /tmp/everyday/warm/package.json
+  printf '{"name":"warm","version":"1.0.0","lockfileVersion":3,"packages":{"":{"name":"warm","version":"1.0.0"}}}' \\
+    > /tmp/everyday/warm/package-lock.json
+  ( cd /tmp/everyday/warm; ${NPM_CI}; mkdir -p node_modules ) > /dev/null
 }`;
 
 interface StepOptions {

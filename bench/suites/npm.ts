@@ -37,13 +37,13 @@ const IN_NPM = ['bin', 'lib', 'node_modules', 'index.js', 'package.json'];
 const manifestOf = (folder: string): Manifest =>
   JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as Manifest;
 
-/** The folder of this machine's npm: that of the Node.js that runs this, else the one of PATH; or undefined. */
+/** The folder of this machine's npm: the one that started this, else that of PATH or of Node.js; or undefined. */
 export function findNpm(env: NodeJS.ProcessEnv = process.env): string | undefined {
-  const beside = join(dirname(process.execPath), '../lib/node_modules/npm');
   const started = env.npm_execpath === undefined ? [] : [env.npm_execpath];
   const commands = (env.PATH ?? '').split(delimiter).map((folder) => join(folder, 'npm'));
   const programs = [...started, ...commands].filter((path) => existsSync(path)).map((path) => realpathSync(path));
-  const folders = [beside, ...programs.map((path) => dirname(dirname(path)))];
+  const beside = join(dirname(process.execPath), '../lib/node_modules/npm');
+  const folders = [...programs.map((path) => dirname(dirname(path))), beside];
   return folders.find((folder) => existsSync(join(folder, 'bin/npm-cli.js')) && manifestOf(folder).name === 'npm');
 }
 

@@ -49,40 +49,42 @@ function steps(perform: Perform): Step[] {
   ];
 }
 
-/** In the guest's own memory: the FIFOs through which the program is asked. */
-const STATION = '/tmp/smallfile';
 const PROGRAM = import.meta.url.endsWith('.ts')
   ? `${GUEST_PROJECT}/bench/suites/smallfile-guest.ts`
   : `${GUEST_PROJECT}/dist/bench/suites/smallfile-guest.js`;
 
+/** In the guest's own memory: the FIFOs through which the program is asked. */
+const stationOf = (threads: number): string => `/tmp/smallfile-${threads}`;
+
 /** Starts the program in a guest unless it runs there, and waits until it is warm. */
 function started(vm: Vm, threads: number): Promise<void> {
-  // The answers are read in turn with the program: it must be there to open the other end, or has said why not.
-  const script = `if [ -e ${STATION}/pid ] && kill -0 $(cat ${STATION}/pid) 2> /dev/null; then exit 0; fi
-    rm -rf ${STATION}; mkdir ${STATION}; mkfifo ${STATION}/ask ${STATION}/answer
-    ( setsid node --no-warnings ${PROGRAM} ${STATION} ${threads} ${STATION}/warm > ${STATION}/log 2>&1 < /dev/null ||
-      echo failed > ${STATION}/answer ) > /dev/null 2>&1 &
-    echo $! > ${STATION}/pid
-    read -r answer < ${STATION}/answer
-    [ "$answer" != failed ] || { rm ${STATION}/pid; cat ${STATION}/log >&2; exit 1; }`;
-  return done(vm, '/', script);
+  const script = `[ ! -e running ] || exit 0
+    rm -f ask answer; mkfifo ask answer; touch running
+    ( setsid node --no-warnings ${PROGRAM} "$PWD" ${threads} "$PWD/warm" > log 2>&1 < /dev/null ||
+      { rm -f running; echo '{}' > answer; } ) > /dev/null 2>&1 &
+    read -r answer < answer
+    [ -e running ] || { cat log >&2; exit 1; }`;
+  const station = stationOf(threads);
+  return done(vm, '/', `mkdir -p ${station}; cd ${station}\n${script}`);
 }
 
-async function ask(vm: Vm, job: Job): Promise<number> {
+async function ask(vm: Vm, threads: number, job: Job): Promise<number> {
   const question = shellQuoted(JSON.stringify(job));
-  const { code, stdout, stderr } = await vm.run(`printf '%s\\n' ${question} > ${STATION}/ask; cat ${STATION}/answer`, {
-    timeoutMs: WORK_LIMIT_MS,
-  });
-  if (code !== 0) throw new Error(`smallfile: ${oneLine(stderr)}`);
+  // Where the program has ended, nobody would open the other end.
+  const script = `cd ${stationOf(threads)}
+    [ ! -e running ] || { printf '%s\n' ${question} > ask; cat answer; }
+    [ -e running ] || { cat log >&2; exit 1; }`;
+  const { code, stdout, stderr } = await vm.run(script, { timeoutMs: WORK_LIMIT_MS });
+  if (code !== 0) throw new Error(`smallfile's program has ended: ${oneLine(stderr)}`);
   const { seconds, error } = JSON.parse(stdout) as Answer;
-  if (seconds === undefined) throw new Error(oneLine(error ?? 'smallfile: no answer'));
+  if (seconds === undefined) throw new Error(oneLine(error ?? ''));
   return seconds;
 }
 
 /** By a program of this project, which needs nothing from outside. */
 export function ownSmallfile({ threads, files, fileKiB }: SmallfileSize): Suite {
   const perform: Perform = async ({ vm, folder }, operation) => {
-    const seconds = await ask(vm, { operation, folder, files, fileBytes: fileKiB * 1024 });
+    const seconds = await ask(vm, threads, { operation, folder, files, fileBytes: fileKiB * 1024 });
     return { operations: threads * files, seconds };
   };
   const warmed = steps(perform).map((step) => ({
