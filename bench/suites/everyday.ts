@@ -8,7 +8,7 @@ import type { Place, Step, Suite } from '../workload.ts';
 import { done, timed } from './in-guest.ts';
 import { findNpm, type NpmProject, npmEntries, npmProject, withFolders } from './npm.ts';
 import { everydayPrograms } from './programs.ts';
-import { history, NEEDLE, sourceTree } from './source-tree.ts';
+import { history, NEEDLE, needlesIn, sourceTree } from './source-tree.ts';
 import { tarOf } from './tar.ts';
 
 export interface EverydaySize {
@@ -24,7 +24,7 @@ export interface EverydaySize {
 }
 
 export const EVERYDAY_SIZES = {
-  full: { commits: 300, historyFiles: 600, treeFiles: 1500, packageFiles: 800, inserts: 200 },
+  full: { commits: 300, historyFiles: 600, treeFiles: 1500, packageFiles: 500, inserts: 200 },
   quick: { commits: 30, historyFiles: 60, treeFiles: 150, packageFiles: 100, inserts: 20 },
 } as const;
 
@@ -92,9 +92,15 @@ function gitSteps({ commits }: EverydaySize): Step[] {
       operation: 'runs',
       operations: 1,
       folder: 'clone',
-      script: 'git status --porcelain',
+      script: `[ -z "$(git status --porcelain)" ] || { echo 'git status: a fresh clone is not clean' >&2; exit 1; }`,
     }),
   ];
+}
+
+/** A program that must print so many lines. Into a pipe: grep ends at its first line where all goes to /dev/null. */
+function counted(program: string, lines: number): string {
+  const wrong = `{ echo "${program.split(' ')[0]} found $found instead of ${lines}" >&2; exit 1; }`;
+  return `found=$(${program} | wc -l); [ "$found" -eq ${lines} ] || ${wrong}`;
 }
 
 function treeSteps({ treeFiles }: EverydaySize): Step[] {
@@ -106,8 +112,8 @@ function treeSteps({ treeFiles }: EverydaySize): Step[] {
       before: 'rm -rf tree; mkdir tree',
       script: 'tar xf tree.tar -C tree',
     }),
-    step({ name: 'find', ...files, script: "find tree -type f -size +0 -name '*.c'" }),
-    step({ name: 'grep -r', ...files, script: `grep -r ${NEEDLE} tree` }),
+    step({ name: 'find', ...files, script: counted("find tree -type f -size +0 -name '*.c'", treeFiles) }),
+    step({ name: 'grep -r', ...files, script: counted(`grep -r ${NEEDLE} tree`, needlesIn(treeFiles)) }),
   ];
 }
 

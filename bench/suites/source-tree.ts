@@ -6,9 +6,9 @@ export interface SourceFile {
   readonly text: string;
 }
 
-/** In one file of FILES_PER_FIND. */
+/** What is searched for: a line in one file of FILES_PER_NEEDLE. */
 export const NEEDLE = 'find_this_name';
-const FILES_PER_FIND = 20;
+const FILES_PER_NEEDLE = 20;
 const FILES_PER_FOLDER = 12;
 const SYLLABLES = 'ba co da fe ga hi jo ku la mi no pe ra si ta ve wo xi yu zo'.split(' ');
 const TOP_FOLDERS = 'arch block drivers fs include kernel lib net sound tools'.split(' ');
@@ -72,6 +72,11 @@ export class Writer {
   }
 }
 
+/** How many lines of a tree of so many files have the NEEDLE. */
+export function needlesIn(files: number): number {
+  return Math.ceil(files / FILES_PER_NEEDLE);
+}
+
 /** So many files in folders two to four deep. */
 export function sourceTree(files: number): SourceFile[] {
   const writer = new Writer(files);
@@ -81,7 +86,7 @@ export function sourceTree(files: number): SourceFile[] {
       const names = Array.from({ length: 1 + writer.below(3) }, () => writer.name());
       folder = [TOP_FOLDERS[writer.below(TOP_FOLDERS.length)], ...names].join('/');
     }
-    const found = i % FILES_PER_FIND === 0 ? `${NEEDLE};\n` : '';
+    const found = i % FILES_PER_NEEDLE === 0 ? `${NEEDLE};\n` : '';
     return { path: `${folder}/${writer.name()}${i}.c`, text: writer.text(writer.size()) + found };
   });
 }
