@@ -245,6 +245,8 @@ export class Server {
       transferList: transfer,
       // Not the options of the process: --eval and --input-type are errors for a thread.
       execArgv: [],
+      // Requests allocate nothing: each thread does without the 16 MiB for what is young.
+      resourceLimits: { maxYoungGenerationSizeMb: 2 },
     });
     this.#threads += 1;
     worker.on('error', (error) => this.#fail(error as Error));
