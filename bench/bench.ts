@@ -48,7 +48,7 @@ export async function runBench(options: BenchOptions): Promise<BenchResult> {
     peer,
     parent,
     packages: [...new Set(suites.flatMap(({ packages }) => packages))],
-    machine: { ...GUEST, node: suites.some(({ node }) => node), files: await filesOf(suites) },
+    machine: { ...GUEST, node: suites.some(({ node }) => node), files: await filesOf(suites, progress) },
     fill: (folder) =>
       fillFolders(
         folder,
@@ -71,8 +71,8 @@ export async function runBench(options: BenchOptions): Promise<BenchResult> {
   }
 }
 
-async function filesOf(suites: readonly Suite[]): Promise<CpioEntry[]> {
+async function filesOf(suites: readonly Suite[], progress: Progress): Promise<CpioEntry[]> {
   const files: CpioEntry[] = [];
-  for (const suite of suites) files.push(...((await suite.files?.()) ?? []));
+  for (const suite of suites) files.push(...((await suite.files?.({ progress })) ?? []));
   return files;
 }

@@ -50,6 +50,7 @@ const PRODUCT: Readonly<Record<string, Room>> = {
     packages: ['mitata'],
     door: 'index.ts',
     inspects: true,
+    starts: ['suites/smallfile-guest.ts'],
   },
   'src/cli': {
     imports: [

@@ -17,7 +17,7 @@ export interface SmallfileSize {
 
 export const SMALLFILE_SIZES = {
   full: { threads: 8, files: 256, fileKiB: 64 },
-  quick: { threads: 8, files: 32, fileKiB: 4 },
+  quick: { threads: 8, files: 32, fileKiB: 64 },
 } as const;
 
 /** Does an operation on all files. */
