@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
+
+function bench(...args: string[]): { status: number | null; stderr: string; stdout: string } {
+  const command = ['--disable-warning=ExperimentalWarning', MAIN, 'bench', ...args];
+  return spawnSync(process.execPath, command, { encoding: 'utf8', timeout: 60_000 });
+}
+
+test('bench --help names all contestants, and has examples', () => {
+  const { stdout, status } = bench('--help');
+  assert.equal(status, 0);
+  assert.match(stdout, /virtiofs-never-dax/);
+  assert.match(stdout, /# virtiofs bench --quick/);
+});
+
+for (const [title, args, error] of [
+  ['a peer that there is not', ['--peers', '9p,nfs'], /'nfs' is none of 9p, virtiofsd/],
+  ['a workload that there is not', ['--workloads', 'fio,dbench'], /'dbench' is none of smallfile, fio, everyday/],
+  [
+    'a contestant that there is not',
+    ['--contestants', 'virtiofs'],
+    /There is no contestant virtiofs: there are 9p-none/,
+  ],
+  [
+    'a suite without a folder',
+    ['--suite', 'smallfile'],
+    /--suite smallfile: it takes the name smallfile and the folder/,
+  ],
+  ['a folder that is no checkout', ['--suite', 'smallfile', '/'], /this is no checkout of smallfile/],
+  ['a folder that is not there', ['--dir', '/nowhere'], /\/nowhere: there is no such directory/],
+] as const) {
+  test(`bench refuses ${title} before anything is booted`, () => {
+    const { status, stderr } = bench(...args);
+    assert.equal(status, 1);
+    assert.match(stderr, error);
+  });
+}

@@ -1,0 +1,89 @@
+/** `virtiofs bench` in a guest: what it counts, and what it makes of steps that fail. */
+import assert from 'node:assert/strict';
+import { readdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+
+import { plansOf, runBench, type RunProgress, type Suite } from '../bench/index.ts';
+import { silent } from '../lab/index.ts';
+
+const FILES = 20;
+const IDS = ['9p-none', 'virtiofs-never', 'virtiofs-always'];
+
+function suite(seen: string[]): Suite {
+  return {
+    name: 'everyday',
+    packages: [],
+    node: false,
+    prepare: async (folder) => {
+      for (let i = 0; i < FILES; i += 1) writeFileSync(join(folder, `${i}`), `${i}`);
+    },
+    steps: [
+      {
+        name: 'cat',
+        operation: 'files',
+        run: async ({ vm, folder, hostFolder }) => {
+          assert.equal(readdirSync(hostFolder).length, FILES);
+          seen.push(folder);
+          await vm.sh(`cat ${folder}/* > /dev/null`);
+          return { operations: FILES, seconds: 1 };
+        },
+      },
+      {
+        name: 'cat cached',
+        operation: 'files',
+        cached: true,
+        run: async ({ vm, folder }) => {
+          await vm.sh(`cat ${folder}/* > /dev/null`);
+          return { operations: FILES, seconds: 1 };
+        },
+      },
+      {
+        name: 'fails',
+        operation: 'runs',
+        run: ({ folder }) => {
+          if (folder.includes('9p')) throw new Error('not here\nand more of it');
+          return Promise.resolve({ operations: 1, seconds: 1 });
+        },
+      },
+    ],
+  };
+}
+
+test('contestants take turns, and each has its rates, its messages, its CPU time or its failure', async () => {
+  const seen: string[] = [];
+  const told: RunProgress[] = [];
+  const result = await runBench({
+    plans: plansOf(IDS, ['9p']),
+    suites: [suite(seen)],
+    rounds: 2,
+    parent: tmpdir(),
+    command: 'virtiofs bench',
+    version: '1.2.3',
+    progress: silent,
+    onProgress: (progress) => told.push(progress),
+  });
+  const [cat, cached, fails] = result.rows;
+  const turns = (round: number): string[] => seen.slice(round * 3, round * 3 + 3).map((each) => each.split('/')[2]);
+  assert.deepEqual(turns(0), IDS);
+  assert.deepEqual(turns(1), [...IDS.slice(1), IDS[0]]);
+  for (const id of IDS) assert.equal(cat.samples[id].length, 2);
+
+  // LOOKUP, OPEN, READ, RELEASE of each file, or what 9p has for it; with `always` the second time nothing at all.
+  for (const id of IDS) assert(Number(cat.counts[id].messages) >= 2 * FILES, `${id}: ${cat.counts[id].messages}`);
+  assert(Number(cached.counts['virtiofs-never'].messages) >= 2 * FILES);
+  assert.equal(cached.counts['virtiofs-always'].messages, 0);
+  assert.equal(cat.samples['9p-none'][0].daemonCpuSeconds, undefined);
+  assert(Number(cat.samples['virtiofs-never'][0].daemonCpuSeconds) > 0);
+
+  assert.deepEqual(fails.failures, { '9p-none': 'not here' });
+  assert.equal(fails.samples['virtiofs-never'].length, 2);
+  assert.deepEqual(
+    result.contestants.map(({ version }) => version === '1.2.3'),
+    [false, true, true],
+  );
+  assert.equal(told.length, 27);
+  assert.equal(told[0].part, 0);
+  assert(told[26].part < 1 && told[26].part > 0.9);
+});
