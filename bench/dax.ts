@@ -5,11 +5,17 @@
  * takes, how many messages the daemon gets. Contestants take turns in each round; medians of the rounds, and of their
  * ratios to 9p in the same round.
  */
+import { randomBytes } from 'node:crypto';
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { type Contestant, Contest } from './contestants.ts';
-import { fioMmap } from './fio.ts';
+import { progressTo } from '../lab/index.ts';
+import { type Contestant, Contest } from './contest.ts';
 import { whenClosed } from './daemon-report.ts';
+import { findPeer } from './peer.ts';
+import type { Plan } from './plans.ts';
+import { runFio } from './suites/fio.ts';
 
 const { values } = parseArgs({
   options: {
@@ -36,6 +42,8 @@ const LARGER_MIB = WINDOW_MIB * 4;
 const RANDOM_MIB = values.quick ? 2 : 8;
 const BASE = '9p, cache=mmap';
 const LIMIT_MS = 300_000;
+const BLOCK_BYTES = 4096;
+const DROP_CACHES = 'sync; echo 3 > /proc/sys/vm/drop_caches';
 
 /** What is measured in one go: a value for each title, or none where a contestant does not tell. */
 interface Measure {
@@ -43,23 +51,38 @@ interface Measure {
   readonly run: (contestant: Contestant) => Promise<readonly (number | undefined)[]>;
 }
 
+/** Files that nobody in the guest has in a cache, mapped and read 4 KiB at a time; a second. */
+async function readsPerSecond(
+  { vm, mountPoint }: Contestant,
+  rw: 'read' | 'randread',
+  files: readonly string[],
+  sizes: { readonly fileBytes: number; readonly jobBytes?: number },
+): Promise<number> {
+  await vm.sh(DROP_CACHES);
+  const job = { engine: 'mmap', rw, blockBytes: BLOCK_BYTES, files, ...sizes } as const;
+  const { operations, seconds } = await runFio({ vm, folder: mountPoint }, job);
+  return operations / seconds;
+}
+
 function sequential(title: string, files: readonly string[]): Measure {
-  const run = async ({ vm, mountPoint }: Contestant): Promise<number[]> => {
-    const options = { rw: 'read', files, folder: mountPoint, sizeBytes: READ_MIB * MIB } as const;
-    return [(await fioMmap(vm, options)).bytesPerSecond / MIB];
+  const run = async (contestant: Contestant): Promise<number[]> => {
+    const reads = await readsPerSecond(contestant, 'read', files, { fileBytes: READ_MIB * MIB });
+    return [(reads * BLOCK_BYTES) / MIB];
   };
   return { titles: [`mmap read, ${title} of ${READ_MIB} MiB: MiB/s`], run };
 }
 
 function random(file: string, sizeMiB: number, readMiB: number): Measure {
-  const run = async ({ vm, mountPoint }: Contestant): Promise<number[]> => {
-    const sizes = { sizeBytes: sizeMiB * MIB, readBytes: readMiB * MIB };
-    return [(await fioMmap(vm, { rw: 'randread', files: [file], folder: mountPoint, ...sizes })).iops];
-  };
+  const sizes = { fileBytes: sizeMiB * MIB, jobBytes: readMiB * MIB };
+  const run = async (contestant: Contestant): Promise<number[]> => [
+    await readsPerSecond(contestant, 'randread', [file], sizes),
+  ];
   return { titles: [`mmap random read, ${readMiB} of ${sizeMiB} MiB: reads of 4 KiB/s`], run };
 }
 
-async function cached({ vm, mountPoint, daemon }: Contestant): Promise<(number | undefined)[]> {
+async function cached({ vm, mountPoint, plan, daemon: any }: Contestant): Promise<(number | undefined)[]> {
+  // The others do not say how much they were asked.
+  const daemon = plan.kind === 'virtiofs' ? any : undefined;
   const cachedMiB = async (): Promise<number> =>
     Number(await vm.sh("sed -n 's/^Cached: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo")) / 1024;
   const read = async (): Promise<number> => {
@@ -67,7 +90,7 @@ async function cached({ vm, mountPoint, daemon }: Contestant): Promise<(number |
     await vm.sh(`cat ${mountPoint}/cached > /dev/null`, { timeoutMs: LIMIT_MS });
     return daemon === undefined ? Number.NaN : (await whenClosed(daemon)) - before;
   };
-  await vm.sh('sync; echo 3 > /proc/sys/vm/drop_caches');
+  await vm.sh(DROP_CACHES);
   const before = await cachedMiB();
   const first = await read();
   return [(await cachedMiB()) - before, first, await read()];
@@ -102,7 +125,9 @@ function print(results: Results, contestants: readonly Contestant[]): void {
     console.log(`\n${title}`);
     line('', ['median', 'least', 'most', ...(title.endsWith('/s') ? ['times 9p'] : [])]);
     const base = rows.get(BASE) ?? [];
-    for (const { label } of contestants) {
+    for (const {
+      plan: { label },
+    } of contestants) {
       const numbers = rows.get(label);
       if (numbers === undefined) continue;
       const cells = [medianOf(numbers), Math.min(...numbers), Math.max(...numbers)].map(
@@ -120,8 +145,36 @@ const files = new Map([
   ['larger', LARGER_MIB * MIB],
   ['cached', CACHED_MIB * MIB],
 ]);
-const windows = ['512M', `${WINDOW_MIB}M`];
-const contest = await Contest.open({ files, windows, cache: values.cache, virtiofsd: program });
+
+const common = { cache: values.cache, writeback: false };
+const PLANS: readonly Plan[] = [
+  ...['512M', `${WINDOW_MIB}M`].map((daxWindow) => {
+    const label = `virtiofs, DAX window of ${daxWindow}`;
+    return { ...common, id: `dax${daxWindow}`, label, kind: 'virtiofs', daxWindow } as const;
+  }),
+  { ...common, id: 'ours', label: 'virtiofs, no DAX', kind: 'virtiofs' },
+  { ...common, id: 'theirs', label: 'Rust virtiofsd', kind: 'virtiofsd' },
+  ...['mmap', 'loose'].map((mode) => {
+    return { id: mode, label: `9p, cache=${mode}`, kind: '9p', cache: mode, writeback: false } as const;
+  }),
+];
+
+function fill(folder: string): void {
+  for (const [name, sizeBytes] of files) {
+    const fd = openSync(join(folder, name), 'w');
+    for (let at = 0; at < sizeBytes; at += MIB) writeSync(fd, randomBytes(MIB));
+    closeSync(fd);
+  }
+}
+
+const progress = progressTo(process.stderr);
+const contest = await Contest.open({
+  plans: PLANS,
+  peer: await findPeer(program, progress),
+  packages: ['fio'],
+  fill,
+  progress,
+});
 const results: Results = new Map();
 try {
   const { contestants } = contest;
@@ -137,7 +190,7 @@ try {
           const rows = results.getOrInsertComputed(title, () => new Map<string, number[]>());
           const number = numbers[index];
           if (number !== undefined && !Number.isNaN(number))
-            rows.getOrInsertComputed(contestant.label, () => []).push(number);
+            rows.getOrInsertComputed(contestant.plan.label, () => []).push(number);
         }
       }
     }

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
-import { plansOf, runBench, type RunProgress, type Suite } from '../bench/index.ts';
+import { plansOf, runBench, type RunProgress } from '../bench/index.ts';
+import type { Suite } from '../bench/workload.ts';
 import { silent } from '../lab/index.ts';
 
 const FILES = 20;

@@ -13,14 +13,17 @@ const MIB = 2 ** 20;
 const FILES = ['data0', 'data1', 'data2', 'data3'];
 const LIMIT_MS = 300_000;
 
-interface Job {
+export interface FioJob {
   readonly engine: 'psync' | 'libaio' | 'mmap';
   readonly rw: 'read' | 'randread' | 'write' | 'randwrite';
   readonly blockBytes: number;
   readonly files: readonly string[];
+  /** Of each file, from its beginning on. */
   readonly fileBytes: number;
-  /** It ends sooner when it has done this much. */
-  readonly seconds: number;
+  /** How much is read or written of each; absent: `fileBytes`. */
+  readonly jobBytes?: number;
+  /** It ends sooner when it has done all. */
+  readonly seconds?: number;
 }
 
 interface FioDone {
@@ -34,14 +37,15 @@ interface FioResult {
 }
 
 /** Runs fio, and writes all back: what a server has not got yet is not done. */
-async function fio({ vm, folder }: Place, job: Job): Promise<Outcome> {
-  const { engine, rw, blockBytes, files, fileBytes, seconds } = job;
+export async function runFio({ vm, folder }: Pick<Place, 'vm' | 'folder'>, job: FioJob): Promise<Outcome> {
+  const { engine, rw, blockBytes, files, fileBytes, jobBytes = fileBytes, seconds } = job;
   const writes = rw.endsWith('write');
   const args = [
     ...[`--directory=${folder}`, `--ioengine=${engine}`, `--rw=${rw}`, `--bs=${blockBytes}`, `--size=${fileBytes}`],
     ...(engine === 'libaio' ? ['--iodepth=16'] : []),
     ...(writes ? ['--end_fsync=1'] : ['--readonly']),
-    ...[`--runtime=${seconds}`, '--norandommap', '--invalidate=0', '--group_reporting'],
+    ...(seconds === undefined ? [] : [`--runtime=${seconds}`]),
+    ...[`--io_size=${jobBytes}`, '--norandommap', '--invalidate=0', '--group_reporting'],
     ...['--output-format=json', '--output=/tmp/fio.json'],
     ...files.flatMap((file) => [`--name=${file}`, `--filename=${file}`]),
   ];
@@ -61,9 +65,9 @@ function fill(folder: string, fileBytes: number): Promise<void> {
   return Promise.resolve();
 }
 
-function stepOf(name: string, job: Job): Step {
+function stepOf(name: string, job: FioJob): Step {
   const operation = job.rw.endsWith('write') ? 'writes' : 'reads';
-  return { name, operation, operationBytes: job.blockBytes, run: (place) => fio(place, job) };
+  return { name, operation, operationBytes: job.blockBytes, run: (place) => runFio(place, job) };
 }
 
 const KINDS = [
