@@ -2,10 +2,7 @@
 import type { ContestantInfo } from './results.ts';
 
 /** A contestant before it is there. */
-export interface Plan extends Omit<ContestantInfo, 'version'> {
-  /** Request queues; of this project's daemon. */
-  readonly queues?: number;
-}
+export type Plan = Omit<ContestantInfo, 'version'>;
 
 const DAX_WINDOW = '512M';
 

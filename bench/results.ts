@@ -14,6 +14,8 @@ export interface ContestantInfo {
   readonly writeback: boolean;
   /** Size of its DAX window, where it has one. */
   readonly daxWindow?: string;
+  /** Request queues; absent: one. */
+  readonly queues?: number;
   readonly version: string;
 }
 

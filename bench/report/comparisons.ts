@@ -154,3 +154,20 @@ export function sameModes(result: BenchResult): SameMode[] {
     return other === undefined ? [] : [{ ours, theirs: other }];
   });
 }
+
+/** What several threads of a program, or several programs, do at once. */
+const isParallel = ({ suite, name }: Row): boolean => suite === 'smallfile' || name.endsWith('4 files');
+
+/** What four queues and more are to gain against one on parallel work. */
+export const QUEUES_GOAL = 1.3;
+
+/** Ours with several queues in a row of parallel work, against Rust virtiofsd in the same mode with its one. */
+export function queueComparisons(result: BenchResult): { readonly row: Row; readonly ratio: Ratio }[] {
+  const several = sameModes(result).filter(({ ours }) => (ours.queues ?? 1) > 1);
+  return several.flatMap(({ ours, theirs }) =>
+    result.rows.filter(isParallel).flatMap((row) => {
+      const ratio = ratioOf(rates(row, ours.id), rates(row, theirs.id));
+      return ratio === undefined ? [] : [{ row, ratio }];
+    }),
+  );
+}

@@ -216,6 +216,13 @@ test('goals that are met, missed, and too near to tell are counted', () => {
   ]);
 });
 
+test('several queues are held against one on parallel work, and only there', () => {
+  const contestants = RESULT.contestants.map((each) => (each.id === 'auto' ? { ...each, queues: 4 } : each));
+  const alone = row({ suite: 'everyday', name: 'find', samples: RESULT.rows[0].samples });
+  const text = markdownOf(documentOf({ ...RESULT, contestants, rows: [...RESULT.rows, alone] }));
+  assert.match(text, /^- Rate with several queues against its one on parallel work, at least 1.3: 1 met, 0 missed$/m);
+});
+
 test('of a single round every ratio is marked as too noisy', () => {
   const rows = RESULT.rows.map((each) => {
     const samples = Object.entries(each.samples).map(([id, [first]]) => [id, [first]] as const);

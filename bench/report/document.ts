@@ -6,6 +6,8 @@ import {
   ninePComparisons,
   type PeerComparison,
   peerComparisons,
+  queueComparisons,
+  QUEUES_GOAL,
   sameModes,
 } from './comparisons.ts';
 import { cpuUs, formatSpread, type Metric, METRICS, RATE, rates, rowTitle } from './figures.ts';
@@ -110,6 +112,9 @@ function goals(result: BenchResult): Part[] {
     'Messages against Rust virtiofsd': peers.map((each) => each.messages?.verdict),
     'Rate against Rust virtiofsd in the same mode': sameModeVerdicts(result, rates, 'more'),
     'CPU time of the daemon in the same mode': sameModeVerdicts(result, cpuUs, 'less'),
+    [`Rate with several queues against its one on parallel work, at least ${QUEUES_GOAL}`]: queueComparisons(
+      result,
+    ).map(({ ratio }) => judge(ratio, QUEUES_GOAL, 'more')),
   };
   const items = Object.entries(verdicts).flatMap(([what, all]) => goalLine(what, all));
   return items.length === 0 ? [] : [heading(2, 'Goals'), { kind: 'list', items }];
