@@ -49,7 +49,8 @@ export function describeMachine(folder: string): MachineInfo {
     cpuModel: parseCpuModel(readFileSync('/proc/cpuinfo', 'utf8')),
     cores: availableParallelism(),
     memoryMiB: Math.round(totalmem() / MIB),
-    kernel: release(),
+    // Without what a distribution, or who built it, adds: it may be a name.
+    kernel: release().replace(/^(\d+(?:\.\d+)*).*/, '$1'),
     fileSystem: parseFileSystem(readFileSync('/proc/self/mountinfo', 'utf8'), realpathSync(folder)),
     node: process.version,
   };
