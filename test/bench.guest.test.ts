@@ -71,10 +71,10 @@ test('contestants take turns, and each has its rates, its messages, its CPU time
   assert.deepEqual(turns(1), [...IDS.slice(1), IDS[0]]);
   for (const id of IDS) assert.equal(cat.samples[id].length, 2);
 
-  // LOOKUP, OPEN, READ, RELEASE of each file, or what 9p has for it; with `always` the second time nothing at all.
-  for (const id of IDS) assert(Number(cat.counts[id].messages) >= 2 * FILES, `${id}: ${cat.counts[id].messages}`);
-  assert(Number(cached.counts['virtiofs-never'].messages) >= 2 * FILES);
-  assert.equal(cached.counts['virtiofs-always'].messages, 0);
+  // A READ of each file at least, or what 9p has for it; with `always` next to nothing the second time.
+  for (const id of IDS) assert(Number(cat.counts[id].messages) >= FILES, `${id}: ${cat.counts[id].messages}`);
+  assert(Number(cached.counts['virtiofs-never'].messages) >= FILES);
+  assert(Number(cached.counts['virtiofs-always'].messages) < FILES / 4);
   assert.equal(cat.samples['9p-none'][0].daemonCpuSeconds, undefined);
   assert(Number(cat.samples['virtiofs-never'][0].daemonCpuSeconds) > 0);
 

@@ -343,7 +343,7 @@ const TIMES = {
   }),
   // Nobody waits for the client to take its mappings back.
   'window-shut-behind': afterwards(/^w*a*$/, (raw) => raw.shut()),
-  'window-garbage-behind': afterwards(A, (raw) => {
+  'window-garbage-behind': afterwards(/^w*a*$/, (raw) => {
     raw.write(new Uint8Array(100).fill(0xa5));
     expect(raw.answer(), 'closed', 'nonsense');
   }),
