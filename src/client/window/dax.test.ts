@@ -450,7 +450,9 @@ function apart(a: Step, b: Step): boolean {
   if (a.file !== b.file) return true;
   if (![a, b].every(({ kind }) => kind === 'read' || kind === 'write')) return false;
   if (a.kind === 'read' && b.kind === 'read') return true;
-  return a.position + a.length <= b.position || b.position + b.length <= a.position;
+  // As in `begin`: what would begin before the file begins with it.
+  const [from, other] = [a, b].map(({ position }) => Math.max(0, position));
+  return from + a.length <= other || other + b.length <= from;
 }
 
 test('files five times the window are what was written, whatever is done side by side', () => {
