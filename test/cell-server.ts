@@ -10,6 +10,7 @@ const { values } = parseArgs({
     'shared-dir': { type: 'string' },
     'socket-path': { type: 'string', multiple: true, default: [] },
     'thread-pool-size': { type: 'string', default: '2' },
+    threads: { type: 'string' },
   },
 });
 /** From a signal to the end, whatever the sessions are at. */
@@ -21,6 +22,7 @@ const server = await Server.start({
   offer: initOffer(cachePolicy('auto')),
   stay: true,
   logLevel: 'warn',
+  threads: values.threads === undefined ? undefined : Number(values.threads),
   threadPoolSize: Number(values['thread-pool-size']),
 });
 process.on('SIGTERM', () => {

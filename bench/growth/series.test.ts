@@ -87,18 +87,28 @@ test('where ours is lower first, it is told from where the other one is', () => 
 
 test('the conclusions say what one more costs, and from where on who has less', () => {
   assert.deepEqual(conclusionsOf(shares([1, 60, 10], [11, 70, 110])), [
-    'One share more costs virtiofs 1.0 MiB of its own memory, Rust virtiofsd 10.0 MiB.',
-    'The lines cross: from 7 shares on virtiofs has less.',
+    'In own memory one share more than 1 costs virtiofs 1.0 MiB, Rust virtiofsd 10.0 MiB. ' +
+      'The lines cross: from 7 shares on virtiofs has less.',
+    'In RSS one share more than 1 costs virtiofs 1.0 MiB, Rust virtiofsd 10.0 MiB. ' +
+      'The lines cross: from 7 shares on virtiofs has less.',
   ]);
   assert.deepEqual(conclusionsOf(shares([1, 100, 10], [11, 300, 110])), [
-    'One share more costs virtiofs 20.0 MiB of its own memory, Rust virtiofsd 10.0 MiB.',
-    'The lines do not cross: Rust virtiofsd has less at any count.',
+    'In own memory one share more than 1 costs virtiofs 20.0 MiB, Rust virtiofsd 10.0 MiB. ' +
+      'The lines do not cross: Rust virtiofsd has less at any count.',
+    'In RSS one share more than 1 costs virtiofs 20.0 MiB, Rust virtiofsd 10.0 MiB. ' +
+      'The lines do not cross: Rust virtiofsd has less at any count.',
   ]);
+});
+
+test('what one more costs is what it costs where there are most', () => {
+  const [own] = conclusionsOf(shares([1, 50, 10], [11, 150, 110], [111, 160, 1110]));
+  assert.match(own, /one share more than 11 costs virtiofs 0\.1 MiB, Rust virtiofsd 10\.0 MiB/);
 });
 
 test('without a peer nothing is said of one, and of one point nothing at all', () => {
   assert.deepEqual(conclusionsOf(shares([1, 60], [11, 70])), [
-    'One share more costs virtiofs 1.0 MiB of its own memory.',
+    'In own memory one share more than 1 costs virtiofs 1.0 MiB.',
+    'In RSS one share more than 1 costs virtiofs 1.0 MiB.',
   ]);
   assert.deepEqual(conclusionsOf(shares([1, 60, 10])), []);
 });

@@ -65,9 +65,13 @@ export function crossingOf(points: readonly LinePoint[]): Crossing | undefined {
 
 const MIB = 2 ** 20;
 
-function linesOf({ points }: GrowthSeries): LinePoint[] {
+/** Ways to count memory, and what they are called. */
+const MEASURES = { ownBytes: 'own memory', rssBytes: 'RSS' } as const;
+type Measure = keyof typeof MEASURES;
+
+function linesOf({ points }: GrowthSeries, measure: Measure): LinePoint[] {
   return points.flatMap(({ count, ours, theirs }) =>
-    theirs === undefined ? [] : [{ count, ours: ours.memory.ownBytes, theirs: theirs.memory.ownBytes }],
+    theirs === undefined ? [] : [{ count, ours: ours.memory[measure], theirs: theirs.memory[measure] }],
   );
 }
 
@@ -78,31 +82,43 @@ function sizeOf(bytes: number, { of }: GrowthSeries): string {
   return of === 'files known' ? `${bytes.toFixed(0)} bytes` : `${mib(bytes)} MiB`;
 }
 
-/** What one more costs: from the first point to the last. */
-function eachBytes({ points }: GrowthSeries, of: (point: GrowthPoint) => GrowthFigure | undefined): number | undefined {
-  const [first, last] = [points[0], points[points.length - 1]];
-  const [least, most] = [of(first), of(last)];
-  if (least === undefined || most === undefined || first === last) return undefined;
-  return (most.memory.ownBytes - least.memory.ownBytes) / (last.count - first.count);
+/** What one more costs where there are most: from the last point but one to the last. */
+function eachBytes(
+  { points }: GrowthSeries,
+  measure: Measure,
+  of: (point: GrowthPoint) => GrowthFigure | undefined,
+): number | undefined {
+  const [before, last] = points.slice(-2);
+  if (last === undefined) return undefined;
+  const [least, most] = [of(before), of(last)];
+  if (least === undefined || most === undefined) return undefined;
+  return (most.memory[measure] - least.memory[measure]) / (last.count - before.count);
+}
+
+function conclusionOf(series: GrowthSeries, measure: Measure): string[] {
+  const ours = eachBytes(series, measure, (point) => point.ours);
+  const theirs = eachBytes(series, measure, (point) => point.theirs);
+  const one = { shares: 'share', guests: 'guest', 'files known': 'file known' }[series.of];
+  if (ours === undefined) return [];
+  const what = MEASURES[measure];
+  const before = series.points.at(-2)?.count;
+  const ourCost = `In ${what} one ${one} more than ${before} costs virtiofs ${sizeOf(ours, series)}`;
+  if (theirs === undefined) return [`${ourCost}.`];
+  const costs = `${ourCost}, Rust virtiofsd ${sizeOf(theirs, series)}`;
+  const lines = linesOf(series, measure);
+  const crossing = crossingOf(lines);
+  if (crossing === undefined) {
+    const who = lines[0].ours <= lines[0].theirs ? 'virtiofs' : 'Rust virtiofsd';
+    return [`${costs}. The lines do not cross: ${who} has less at any count.`];
+  }
+  const who = crossing.lower === 'ours' ? 'virtiofs' : 'Rust virtiofsd';
+  const how = crossing.isExtrapolated ? ' (extrapolated)' : '';
+  return [`${costs}. The lines cross: from ${crossing.count} ${series.of} on ${who} has less${how}.`];
 }
 
 /** Sentences on memory: what one more costs, and where the lines cross. */
 export function conclusionsOf(series: GrowthSeries): string[] {
-  const ours = eachBytes(series, (point) => point.ours);
-  const theirs = eachBytes(series, (point) => point.theirs);
-  const one = { shares: 'share', guests: 'guest', 'files known': 'file known' }[series.of];
-  if (ours === undefined) return [];
-  const ourCost = `One ${one} more costs virtiofs ${sizeOf(ours, series)} of its own memory`;
-  if (theirs === undefined) return [`${ourCost}.`];
-  const costs = `${ourCost}, Rust virtiofsd ${sizeOf(theirs, series)}.`;
-  const crossing = crossingOf(linesOf(series));
-  if (crossing === undefined) {
-    const [{ ours: least, theirs: other }] = linesOf(series);
-    return [costs, `The lines do not cross: ${least <= other ? 'virtiofs' : 'Rust virtiofsd'} has less at any count.`];
-  }
-  const who = crossing.lower === 'ours' ? 'virtiofs' : 'Rust virtiofsd';
-  const how = crossing.isExtrapolated ? ' (extrapolated)' : '';
-  return [costs, `The lines cross: from ${crossing.count} ${series.of} on ${who} has less${how}.`];
+  return [...conclusionOf(series, 'ownBytes'), ...conclusionOf(series, 'rssBytes')];
 }
 
 function cellsOf(count: number, who: string, { processes, memory, rates }: GrowthFigure, names: string[]): string[] {
@@ -134,8 +150,7 @@ export function markdownOf({ machine, series }: GrowthResult): string {
     '',
     ...tableOf(each),
     '',
-    ...conclusionsOf(each),
-    '',
+    ...conclusionsOf(each).flatMap((line) => [line, '']),
   ]);
   return ['# Growth', '', where, '', legend, '', ...parts].join('\n');
 }

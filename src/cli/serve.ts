@@ -14,6 +14,7 @@ import {
   LOG_LEVELS,
   type LogLevel,
   POOL_THREADS_MAX,
+  type ServeOptions,
   Server,
   writeLine,
 } from '../server/index.ts';
@@ -38,7 +39,8 @@ interface Options extends IdentityFlags, DaxFlags {
   readonly entryTimeout?: number;
   readonly attrTimeout?: number;
   readonly negativeTimeout?: number;
-  readonly threadPoolSize: number;
+  readonly threads?: number;
+  readonly threadPoolSize?: number;
   readonly tag?: string;
   readonly stay: boolean;
   readonly stats: boolean;
@@ -64,10 +66,15 @@ const END_MS = 700;
 
 const MAX_TIMEOUT_SECONDS = 1e9;
 
+/** More threads than any machine has CPUs for. */
+const MOST_THREADS = 1024;
+
 /** A number of threads, for commander. */
-function parseThreads(text: string): number {
-  if (/^\d+$/.test(text) && Number(text) <= POOL_THREADS_MAX) return Number(text);
-  throw new InvalidArgumentError(`It is a number of threads, from 0 to ${POOL_THREADS_MAX}.`);
+function threadsParser(least: number, most: number): (text: string) => number {
+  return (text) => {
+    if (/^\d+$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
+    throw new InvalidArgumentError(`It is a number of threads, from ${least} to ${most}.`);
+  };
 }
 
 const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
@@ -123,10 +130,14 @@ export function registerServe(program: Command): void {
     .option('--preserve-noatime', 'O_NOATIME of a guest counts on the host', false)
     .option('--allow-direct-io', 'O_DIRECT of a guest counts on the host', false)
     .option(
+      '--threads <threads>',
+      'threads for request queues; more queues than these share them (default: one for each CPU, and 4 at least)',
+      threadsParser(1, MOST_THREADS),
+    )
+    .option(
       '--thread-pool-size <threads>',
-      'threads for each VM that wait for the disk (fsync) while its other requests go on; 0: none',
-      parseThreads,
-      2,
+      'threads that wait for the disk (fsync) while other requests go on; 0: none (default: 2 for each VM, 16 at most)',
+      threadsParser(0, POOL_THREADS_MAX),
     )
     .option('--tag <tag>', 'the tag, for a VMM that takes it from the daemon (crosvm, generic vhost-user devices)')
     .option('--stay', 'go on when a VM has gone, and let it connect again', false)
@@ -146,7 +157,8 @@ function checkDirectory(path: string): string {
   return resolve(path);
 }
 
-async function serve(options: Options): Promise<void> {
+/** Throws UserError for options that are wrong, or do not go together. */
+function serveOptions(options: Options): ServeOptions {
   const sharedDir = checkDirectory(options.sharedDir);
   if (options.socketPath.includes('')) throw new UserError('--socket-path: the path is empty.');
   const doubled = options.socketPath.find((path, i) => options.socketPath.indexOf(path) !== i);
@@ -180,7 +192,7 @@ async function serve(options: Options): Promise<void> {
     posixLocks,
     flock,
   };
-  const server = await Server.start({
+  return {
     fileSystem: { module: moduleUrl, options: passthrough },
     socketPaths: options.socketPath,
     offer: initOffer(
@@ -191,10 +203,15 @@ async function serve(options: Options): Promise<void> {
     requestQueues: options.requestQueues,
     windowBytes,
     guardTruncate: guardOf(options, sharedDir),
+    threads: options.threads,
     threadPoolSize: options.threadPoolSize,
     stay: options.stay,
     logLevel: options.logLevel,
-  });
+  };
+}
+
+async function serve(options: Options): Promise<void> {
+  const server = await Server.start(serveOptions(options));
   const report = (): void => {
     const gauges = Object.entries(server.gauges()).map(([name, value]) => `${name} ${value}`);
     writeLine(`${formatStatistics(server.statistics())}\n${gauges.join(', ')}`);

@@ -3,12 +3,13 @@ import { workerData } from 'node:worker_threads';
 
 import { DaxWindow, GuardedFiles, serveGuard } from '../coherence/index.ts';
 import { eventfd } from '../sys/index.ts';
-import { countAlive, park } from './serving.ts';
+import { Alive } from './alive.ts';
+import { park } from './serving.ts';
 import type { GuardData } from './threads.ts';
 import { Wakers } from './waits.ts';
 
 const data = workerData as GuardData;
-const leave = countAlive(data.alive);
+const leave = new Alive(data.alive).count();
 const wakers = new Wakers(data.wakers);
 const wakeFd = eventfd();
 

@@ -2,11 +2,12 @@
 import { workerData } from 'node:worker_threads';
 
 import { serveLens } from '../coherence/index.ts';
-import { countAlive, park } from './serving.ts';
+import { Alive } from './alive.ts';
+import { park } from './serving.ts';
 import type { LensData } from './threads.ts';
 
 const data = workerData as LensData;
-const leave = countAlive(data.alive);
+const leave = new Alive(data.alive).count();
 
 try {
   serveLens(data.deviceFd, data.stopFd);

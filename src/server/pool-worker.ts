@@ -1,36 +1,46 @@
-/** A thread of a session's pool: does what may sleep for long, chain by chain, and leaves the rings alone. */
+/** A thread of the pool: does what may sleep for long, chain by chain, and leaves the rings alone. */
 import { workerData } from 'node:worker_threads';
 
 import { Chain, ChainWalker, mapDescriptors } from '../virtio/index.ts';
+import { Alive } from './alive.ts';
 import { PoolJobs } from './pool.ts';
-import { countAlive, park, startServing } from './serving.ts';
-import type { PoolData } from './threads.ts';
-
-const data = workerData as PoolData;
-const leave = countAlive(data.alive);
-const { mirror, gate, warn } = await startServing(data);
-const jobs = new PoolJobs(data.pool);
-const chain = new Chain();
+import { park, type Serving, ServingThread } from './serving.ts';
+import type { PoolThreadData } from './threads.ts';
 
 interface Queue {
   readonly walker: ChainWalker;
   ringVersion: number;
 }
 
-const queues: Queue[] = [];
-let memoryVersion = 0;
+/** A session that has had something done here. */
+interface Session {
+  readonly serving: Serving;
+  queues: Queue[];
+  memoryVersion: number;
+}
 
-/** Follows what has changed since the last chain. Throws QueueError on rings that are in no memory. */
-function follow(): ChainWalker {
-  if (jobs.memoryVersion !== memoryVersion) {
+const data = workerData as PoolThreadData;
+const leave = new Alive(data.alive).count();
+const thread = await ServingThread.start(data);
+const jobs = new PoolJobs(
+  data.pool,
+  data.sessions.map((each) => each.pool),
+);
+const chain = new Chain();
+const sessions: Session[] = [];
+
+/** Follows what has changed since the session's last chain. Throws QueueError on rings that are in no memory. */
+function follow(session: Session): ChainWalker {
+  const { mirror } = session.serving;
+  if (jobs.memoryVersion !== session.memoryVersion) {
     // All anew: what lies where another region lay before is no longer told from it.
     mirror.set([]);
     mirror.set(jobs.regions());
-    memoryVersion = jobs.memoryVersion;
-    queues.length = 0;
+    session.memoryVersion = jobs.memoryVersion;
+    session.queues = [];
   }
-  queues[jobs.queue] ??= { walker: new ChainWalker(mirror.memory), ringVersion: 0 };
-  const queue = queues[jobs.queue];
+  session.queues[jobs.queue] ??= { walker: new ChainWalker(mirror.memory), ringVersion: 0 };
+  const queue = session.queues[jobs.queue];
   if (queue.ringVersion !== jobs.ringVersion) {
     const size = jobs.ringSize;
     queue.walker.start(mapDescriptors(mirror.memory, jobs.descriptorTable, size), size, jobs.indirect);
@@ -40,9 +50,12 @@ function follow(): ChainWalker {
 }
 
 function serve(): number {
-  const error = follow().walk(chain, jobs.head);
-  if (error === '') return gate.serve(chain, false, false);
-  warn(`queue ${jobs.queue}: a request is dropped: ${error}`);
+  const { session: index, queue } = jobs;
+  sessions[index] ??= { serving: thread.open(data.sessions[index]), queues: [], memoryVersion: 0 };
+  const session = sessions[index];
+  const error = follow(session).walk(chain, jobs.head);
+  if (error === '') return session.serving.gate.serve(chain, false, false);
+  session.serving.warn(`queue ${queue}: a request is dropped: ${error}`);
   return 0;
 }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 
 import { close, drainEventfd, eventfd, waitReadable } from '../sys/index.ts';
-import { createPool, endPool, PoolClient, PoolJobs, setPoolMemory } from './pool.ts';
+import { createPool, createPoolSession, endPool, PoolClient, PoolJobs, setPoolMemory } from './pool.ts';
 
 const wakeFd = eventfd();
 after(() => close(wakeFd));
@@ -10,12 +10,13 @@ after(() => close(wakeFd));
 /** Two queues of a session with a pool, and a thread of it; how many threads were asked for. */
 function makePool(size: number): { one: PoolClient; two: PoolClient; jobs: PoolJobs; spawned: () => number } {
   const shared = createPool(size);
+  const session = createPoolSession(0);
   let count = 0;
   const spawn = (): void => {
     count += 1;
   };
-  const [one, two] = [1, 2].map((queue) => new PoolClient(shared, queue, wakeFd, spawn));
-  return { one, two, jobs: new PoolJobs(shared), spawned: () => count };
+  const [one, two] = [1, 2].map((queue) => new PoolClient(shared, session, queue, wakeFd, spawn));
+  return { one, two, jobs: new PoolJobs(shared, [session]), spawned: () => count };
 }
 
 test('a chain goes to a thread and comes back to its queue, with its length', () => {
@@ -91,16 +92,36 @@ test('what no thread has taken is taken back by its queue, and the others keep t
   }
 });
 
+test('sessions share the threads, and each gets its own back', () => {
+  const shared = createPool(1);
+  const sessions = [createPoolSession(0), createPoolSession(1)];
+  const clients = sessions.map((session) => new PoolClient(shared, session, 1, wakeFd, () => undefined));
+  const jobs = new PoolJobs(shared, sessions);
+  setPoolMemory(sessions[1], [{ guestAddress: 0, sizeBytes: 4096, userAddress: 0, hostAddress: 8192 }]);
+  for (const [i, client] of clients.entries()) client.offer(10 + i);
+  assert.equal(jobs.next(), true);
+  assert.deepEqual([jobs.session, jobs.head, jobs.regions().length], [0, 10, 0]);
+  assert.equal(clients[0].takeBack(), -1, 'it is at work');
+  assert.equal(clients[1].takeBack(), 11);
+  clients[1].offer(12);
+  jobs.done(100);
+  assert.equal(clients[1].collect(), false);
+  assert.equal(clients[0].collect(), true);
+  assert.equal(jobs.next(), true);
+  assert.deepEqual([jobs.session, jobs.head, jobs.regions().length], [1, 12, 1]);
+});
+
 test('threads see the rings and the memory as they are', () => {
   const shared = createPool(1);
-  const client = new PoolClient(shared, 3, wakeFd, () => undefined);
-  const jobs = new PoolJobs(shared);
+  const session = createPoolSession(0);
+  const client = new PoolClient(shared, session, 3, wakeFd, () => undefined);
+  const jobs = new PoolJobs(shared, [session]);
   const regions = [
     { guestAddress: 2 ** 33, sizeBytes: 4096, userAddress: 2 ** 46, hostAddress: 2 ** 47 - 4096 },
     { guestAddress: 0, sizeBytes: 2 ** 30, userAddress: 1, hostAddress: 2 ** 40 },
   ];
   const version = jobs.memoryVersion;
-  setPoolMemory(shared, regions);
+  setPoolMemory(session, regions);
   assert.notEqual(jobs.memoryVersion, version);
   assert.deepEqual(jobs.regions(), regions);
   const ring = { size: 128, descriptorTable: 2 ** 46 + 16, availableRing: 0, usedRing: 0, nextAvailable: 0 };
@@ -117,7 +138,8 @@ test('threads see the rings and the memory as they are', () => {
 
 test('a pool that has ended has no more work', () => {
   const shared = createPool(1);
-  new PoolClient(shared, 1, wakeFd, () => undefined).offer(1);
+  const session = createPoolSession(0);
+  new PoolClient(shared, session, 1, wakeFd, () => undefined).offer(1);
   endPool(shared);
-  assert.equal(new PoolJobs(shared).next(), false);
+  assert.equal(new PoolJobs(shared, [session]).next(), false);
 });

@@ -1,7 +1,7 @@
 /**
  * Operations that may sleep for long (FSYNC and its like) are done by pool threads while more requests wait behind
- * them. A session has one pool, in shared memory: the worker of a queue names the head of a chain, a pool thread walks
- * it, serves it and hands head and length back. Only the queue's worker touches the queue's rings.
+ * them. The process has one pool, in shared memory: the worker of a queue names the head of a chain, a pool thread
+ * walks it, serves it and hands head and length back. Only the queue's worker touches the queue's rings.
  */
 import { assert, lock, MAX_REQUEST_QUEUES, unlock } from '../core/index.ts';
 import { signalEventfd } from '../sys/index.ts';
@@ -13,7 +13,7 @@ const JOBS_MAX = 256;
 const REGIONS_MAX = 509;
 export const POOL_THREADS_MAX = 64;
 
-// Words. The ends of the rings count modulo 2^32.
+// Words of the pool. The ends of rings count modulo 2^32.
 const LOCK = 0;
 /** Changes with each job, and at the end. */
 const CALL = 1;
@@ -22,11 +22,19 @@ const JOBS_PUT = 3;
 const JOBS_TAKEN = 4;
 const THREADS = 5;
 const IDLE = 6;
+const JOBS = 7;
+// A job.
+const SESSION = 0;
+const QUEUE = 1;
+const HEAD = 2;
+const JOB_WORDS = 3;
+const WORDS = JOBS + JOB_WORDS * JOBS_MAX;
+
+// Words of a session, after its LOCK.
 /** Changes with the memory table. */
-const MEMORY = 7;
-const REGIONS = 8;
-const JOBS = 9;
-const QUEUES = JOBS + 2 * JOBS_MAX;
+const MEMORY = 1;
+const REGIONS = 2;
+const QUEUES = 3;
 
 // A queue.
 /** Changes with each start. */
@@ -37,28 +45,40 @@ const WAKE_FD = 3;
 const DONE_PUT = 4;
 const DONE = 5;
 const QUEUE_WORDS = DONE + 2 * JOBS_MAX;
-const WORDS = QUEUES + (1 + MAX_REQUEST_QUEUES) * QUEUE_WORDS;
+const SESSION_WORDS = QUEUES + (1 + MAX_REQUEST_QUEUES) * QUEUE_WORDS;
 
-// Numbers: four for a region, then the host address of each queue's descriptor table.
+// Numbers of a session: four for a region, then the host address of each queue's descriptor table.
 const REGION_NUMBERS = 4;
 const TABLES = REGIONS_MAX * REGION_NUMBERS;
 const NUMBERS = TABLES + 1 + MAX_REQUEST_QUEUES;
 
 export interface SharedPool {
   readonly words: SharedArrayBuffer;
-  readonly numbers: SharedArrayBuffer;
   /** Threads that there may be. */
   readonly size: number;
 }
 
-const queueAt = (queue: number): number => QUEUES + queue * QUEUE_WORDS;
-
-export function createPool(size: number): SharedPool {
-  return { words: new SharedArrayBuffer(WORDS * 4), numbers: new SharedArrayBuffer(NUMBERS * 8), size };
+/** What pool threads have to know of a session. */
+export interface PoolSession {
+  /** Among those of the process. */
+  readonly index: number;
+  readonly words: SharedArrayBuffer;
+  readonly numbers: SharedArrayBuffer;
 }
 
-/** The memory that pool threads see from now on. No ring of the session runs meanwhile, so none is at work. */
-export function setPoolMemory({ words, numbers }: SharedPool, regions: readonly MappedRegion[]): void {
+const queueAt = (queue: number): number => QUEUES + queue * QUEUE_WORDS;
+const jobAt = (i: number): number => JOBS + JOB_WORDS * (i & (JOBS_MAX - 1));
+
+export function createPool(size: number): SharedPool {
+  return { words: new SharedArrayBuffer(WORDS * 4), size };
+}
+
+export function createPoolSession(index: number): PoolSession {
+  return { index, words: new SharedArrayBuffer(SESSION_WORDS * 4), numbers: new SharedArrayBuffer(NUMBERS * 8) };
+}
+
+/** The memory that pool threads see from now on. No ring of the session runs meanwhile, so none is at work there. */
+export function setPoolMemory({ words, numbers }: PoolSession, regions: readonly MappedRegion[]): void {
   const control = new Int32Array(words);
   const table = new Float64Array(numbers);
   assert(regions.length <= REGIONS_MAX, 'more regions than a front-end may have');
@@ -88,20 +108,25 @@ export class PoolClient {
   length = 0;
   /** Handed over and not collected. */
   underWay = 0;
+  /** Of the pool, and of the session. */
+  readonly #pool: Int32Array;
   readonly #words: Int32Array;
   readonly #numbers: Float64Array;
   /** Threads that there may be; 0: nothing can be handed over. */
   readonly size: number;
+  readonly #session: number;
   readonly #queue: number;
   readonly #at: number;
   readonly #spawn: () => void;
   #collected = 0;
 
   /** `wakeFd`: an eventfd that ends the worker's sleep. `spawn` has one more pool thread started. */
-  constructor(shared: SharedPool, queue: number, wakeFd: number, spawn: () => void) {
-    this.#words = new Int32Array(shared.words);
-    this.#numbers = new Float64Array(shared.numbers);
-    this.size = shared.size;
+  constructor(pool: SharedPool, session: PoolSession, queue: number, wakeFd: number, spawn: () => void) {
+    this.#pool = new Int32Array(pool.words);
+    this.#words = new Int32Array(session.words);
+    this.#numbers = new Float64Array(session.numbers);
+    this.size = pool.size;
+    this.#session = session.index;
     this.#queue = queue;
     this.#at = queueAt(queue);
     this.#spawn = spawn;
@@ -119,25 +144,26 @@ export class PoolClient {
 
   /** Hands a chain over; false when there is no room, or no pool. */
   offer(head: number): boolean {
-    const words = this.#words;
+    const pool = this.#pool;
     if (this.size === 0 || this.underWay === JOBS_MAX) return false;
-    lock(words, LOCK);
-    const waiting = (words[JOBS_PUT] - words[JOBS_TAKEN]) | 0;
+    lock(pool, LOCK);
+    const waiting = (pool[JOBS_PUT] - pool[JOBS_TAKEN]) | 0;
     const room = waiting < JOBS_MAX;
     // One more thread where all are busy. They start in their own time; the chain waits for any.
-    const more = room && waiting >= words[IDLE] && words[THREADS] < this.size;
+    const more = room && waiting >= pool[IDLE] && pool[THREADS] < this.size;
     if (room) {
-      const job = JOBS + 2 * (words[JOBS_PUT] & (JOBS_MAX - 1));
-      words[job] = this.#queue;
-      words[job + 1] = head;
-      words[JOBS_PUT] = (words[JOBS_PUT] + 1) | 0;
-      if (more) words[THREADS] += 1;
+      const job = jobAt(pool[JOBS_PUT]);
+      pool[job + SESSION] = this.#session;
+      pool[job + QUEUE] = this.#queue;
+      pool[job + HEAD] = head;
+      pool[JOBS_PUT] = (pool[JOBS_PUT] + 1) | 0;
+      if (more) pool[THREADS] += 1;
     }
-    unlock(words, LOCK);
+    unlock(pool, LOCK);
     if (!room) return false;
     this.underWay += 1;
-    Atomics.add(words, CALL, 1);
-    Atomics.notify(words, CALL, 1);
+    Atomics.add(pool, CALL, 1);
+    Atomics.notify(pool, CALL, 1);
     if (more) this.#spawn();
     return true;
   }
@@ -165,25 +191,20 @@ export class PoolClient {
 
   /** Takes back a chain that no thread has taken: its head, or -1. There may be no thread left to take it. */
   takeBack(): number {
-    const words = this.#words;
-    lock(words, LOCK);
+    const pool = this.#pool;
+    lock(pool, LOCK);
     let head = -1;
     // Those of other queues keep their order.
-    for (let at = words[JOBS_TAKEN]; at !== words[JOBS_PUT]; at = (at + 1) | 0) {
-      const job = JOBS + 2 * (at & (JOBS_MAX - 1));
-      if (head === -1 && words[job] === this.#queue) {
-        head = words[job + 1];
-      } else if (head !== -1) {
-        const before = JOBS + 2 * ((at - 1) & (JOBS_MAX - 1));
-        words[before] = words[job];
-        words[before + 1] = words[job + 1];
-      }
+    for (let at = pool[JOBS_TAKEN]; at !== pool[JOBS_PUT]; at = (at + 1) | 0) {
+      const job = jobAt(at);
+      if (head !== -1) pool.copyWithin(jobAt(at - 1), job, job + JOB_WORDS);
+      else if (pool[job + SESSION] === this.#session && pool[job + QUEUE] === this.#queue) head = pool[job + HEAD];
     }
     if (head !== -1) {
-      words[JOBS_PUT] = (words[JOBS_PUT] - 1) | 0;
+      pool[JOBS_PUT] = (pool[JOBS_PUT] - 1) | 0;
       this.underWay -= 1;
     }
-    unlock(words, LOCK);
+    unlock(pool, LOCK);
     return head;
   }
 }
@@ -191,75 +212,81 @@ export class PoolClient {
 /** The pool as one of its threads sees it. */
 export class PoolJobs {
   /** The chain that `next` has found. */
+  session = 0;
   queue = 0;
   head = 0;
-  readonly #words: Int32Array;
-  readonly #numbers: Float64Array;
+  readonly #pool: Int32Array;
+  /** By session. */
+  readonly #words: readonly Int32Array[];
+  readonly #numbers: readonly Float64Array[];
 
-  constructor(shared: SharedPool) {
-    this.#words = new Int32Array(shared.words);
-    this.#numbers = new Float64Array(shared.numbers);
+  constructor(pool: SharedPool, sessions: readonly PoolSession[]) {
+    this.#pool = new Int32Array(pool.words);
+    this.#words = sessions.map(({ words }) => new Int32Array(words));
+    this.#numbers = sessions.map(({ numbers }) => new Float64Array(numbers));
   }
 
   /** Waits for a chain; false when the pool has ended. */
   next(): boolean {
-    const words = this.#words;
+    const pool = this.#pool;
     for (;;) {
-      const call = Atomics.load(words, CALL);
-      if (Atomics.load(words, ENDED) !== 0) return false;
+      const call = Atomics.load(pool, CALL);
+      if (Atomics.load(pool, ENDED) !== 0) return false;
       if (this.#take()) return true;
-      Atomics.add(words, IDLE, 1);
-      Atomics.wait(words, CALL, call);
-      Atomics.sub(words, IDLE, 1);
+      Atomics.add(pool, IDLE, 1);
+      Atomics.wait(pool, CALL, call);
+      Atomics.sub(pool, IDLE, 1);
     }
   }
 
   #take(): boolean {
-    const words = this.#words;
-    lock(words, LOCK);
-    const found = words[JOBS_PUT] !== words[JOBS_TAKEN];
+    const pool = this.#pool;
+    lock(pool, LOCK);
+    const found = pool[JOBS_PUT] !== pool[JOBS_TAKEN];
     if (found) {
-      const job = JOBS + 2 * (words[JOBS_TAKEN] & (JOBS_MAX - 1));
-      this.queue = words[job];
-      this.head = words[job + 1];
-      words[JOBS_TAKEN] = (words[JOBS_TAKEN] + 1) | 0;
+      const job = jobAt(pool[JOBS_TAKEN]);
+      this.session = pool[job + SESSION];
+      this.queue = pool[job + QUEUE];
+      this.head = pool[job + HEAD];
+      pool[JOBS_TAKEN] = (pool[JOBS_TAKEN] + 1) | 0;
     }
-    unlock(words, LOCK);
+    unlock(pool, LOCK);
     return found;
   }
 
-  /** Changes with the memory table. */
+  /** Of the session whose chain was taken: changes with its memory table. */
   get memoryVersion(): number {
-    return Atomics.load(this.#words, MEMORY);
+    return Atomics.load(this.#words[this.session], MEMORY);
   }
 
   regions(): MappedRegion[] {
-    return Array.from({ length: this.#words[REGIONS] }, (_, i) => {
-      const [guestAddress, sizeBytes, userAddress, hostAddress] = this.#numbers.subarray(i * REGION_NUMBERS);
+    const numbers = this.#numbers[this.session];
+    return Array.from({ length: this.#words[this.session][REGIONS] }, (_, i) => {
+      const [guestAddress, sizeBytes, userAddress, hostAddress] = numbers.subarray(i * REGION_NUMBERS);
       return { guestAddress, sizeBytes, userAddress, hostAddress };
     });
   }
 
   /** Changes with each start of the queue whose chain was taken. */
   get ringVersion(): number {
-    return Atomics.load(this.#words, queueAt(this.queue) + RING);
+    return Atomics.load(this.#words[this.session], queueAt(this.queue) + RING);
   }
 
   get descriptorTable(): number {
-    return this.#numbers[TABLES + this.queue];
+    return this.#numbers[this.session][TABLES + this.queue];
   }
 
   get ringSize(): number {
-    return this.#words[queueAt(this.queue) + SIZE];
+    return this.#words[this.session][queueAt(this.queue) + SIZE];
   }
 
   get indirect(): boolean {
-    return this.#words[queueAt(this.queue) + INDIRECT] !== 0;
+    return this.#words[this.session][queueAt(this.queue) + INDIRECT] !== 0;
   }
 
   /** Hands the chain back, with what `Gate.serve` returned for it. */
   done(length: number): void {
-    const words = this.#words;
+    const words = this.#words[this.session];
     const at = queueAt(this.queue);
     lock(words, LOCK);
     const put = words[at + DONE_PUT];

@@ -36,6 +36,8 @@ export class QueueRunner {
   readonly #waiting: Waiting | undefined;
   readonly #defers: boolean;
   readonly #linger = new Linger();
+  /** Whether the thread has nothing else to serve: what sleeps, or looks for the next request, holds nobody up then. */
+  alone = true;
   #ring: RingSetup | undefined;
   #pauseMs = FIRST_PAUSE_MS;
   /** When waiting requests are asked again. */
@@ -102,7 +104,7 @@ export class QueueRunner {
           this.#warn(`queue ${queue.index} is broken until the guest resets it: ${queue.lastError}`);
           return false;
         }
-        if (served > 0 && !this.#hiprio && this.#linger.until(queue)) continue;
+        if (served > 0 && this.alone && !this.#hiprio && this.#linger.until(queue)) continue;
         if (!queue.enableNotify()) return false;
         queue.disableNotify();
         continue;
@@ -132,7 +134,7 @@ export class QueueRunner {
       this.#queue.push(head, 0);
       return;
     }
-    this.#serveChain(this.#defers && this.#queue.more);
+    this.#serveChain(this.#defers && (!this.alone || this.#queue.more));
   }
 
   #serveChain(defer: boolean): void {

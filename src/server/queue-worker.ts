@@ -1,108 +1,100 @@
-/** The thread of one request queue: sleeps until the driver kicks or the session thread has a command. */
+/** A thread of request queues: sleeps until a driver kicks, a session has a command, or there is one more queue. */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 
-import { drainEventfd, Epoll } from '../sys/index.ts';
-import { PoolClient } from './pool.ts';
-import { QueueRunner } from './queue-runner.ts';
-import { countAlive, park, startServing } from './serving.ts';
-import {
-  ANSWER_COUNT,
-  ANSWER_FAILED,
-  ANSWER_RESULT,
-  ANSWER_STARTED,
-  type QueueCommand,
-  type QueueData,
-  type ToMain,
-} from './threads.ts';
-import { QueueWaits, Waits, Wakers } from './waits.ts';
+import { close, drainEventfd, Epoll } from '../sys/index.ts';
+import { Alive } from './alive.ts';
+import { KEY_KICK, KEYS, ServedQueue } from './served-queue.ts';
+import { park, ServingThread } from './serving.ts';
+import type { QueueData, QueueThreadData, ToMain } from './threads.ts';
 
-const KEY_COMMAND = 0;
-const KEY_KICK = 1;
+const KEY_WAKE = 0;
+const FIRST_KEY = 1;
 
-const data = workerData as QueueData;
-const leave = countAlive(data.alive);
-const { mirror, gate, warn } = await startServing(data);
-const morePool: ToMain = { kind: 'spawn-pool' };
-const pool = new PoolClient(data.pool, data.queue, data.commandFd, () => parentPort?.postMessage(morePool));
-const runner = new QueueRunner(mirror.memory, data.queue, gate, warn, {
-  pool,
-  waits: new QueueWaits(new Waits(data.waits), data.queue, data.commandFd),
-  wakers: new Wakers(data.wakers),
-  wakeFd: data.commandFd,
-});
+const data = workerData as QueueThreadData;
+const alive = new Alive(data.alive);
+const leave = alive.count();
+const thread = await ServingThread.start(data);
 const epoll = new Epoll();
-const answers = new Int32Array(data.answers);
+const morePool: ToMain = { kind: 'spawn-pool' };
+const spawnPool = (): void => parentPort?.postMessage(morePool);
+/** By their keys; those that are served no longer are gone. */
+const byKey: (ServedQueue | undefined)[] = [];
+let queues: readonly ServedQueue[] = [];
 
-Atomics.store(answers, ANSWER_STARTED, 1);
-
-function execute(command: QueueCommand): number {
-  switch (command.kind) {
-    case 'memory':
-      mirror.set(command.regions);
-      return 0;
-    case 'start':
-      epoll.add(command.ring.kickFd, KEY_KICK);
-      try {
-        runner.start(command.ring);
-      } catch (error) {
-        epoll.remove(command.ring.kickFd);
-        throw error;
-      }
-      return 0;
-    case 'stop':
-      epoll.remove(runner.kickFd);
-      return runner.stop();
-    case 'quit':
-      return 0;
+/** Takes the queues that the main thread has for this one. */
+function take(): void {
+  drainEventfd(data.wakeFd);
+  if (parentPort === null) return;
+  for (let next = receiveMessageOnPort(parentPort); next !== undefined; next = receiveMessageOnPort(parentPort)) {
+    const key = FIRST_KEY + byKey.length * KEYS;
+    const queue = new ServedQueue(thread, next.message as QueueData, data.pool, spawnPool, epoll, key);
+    // A command may have come before it could be heard.
+    queue.woken = true;
+    byKey.push(queue);
+    queues = [...queues, queue];
   }
 }
 
-/** Does all commands that have come; false after `quit`. */
-function obey(): boolean {
-  drainEventfd(data.commandFd);
-  for (let next = receiveMessageOnPort(data.commands); next !== undefined; next = receiveMessageOnPort(data.commands)) {
-    const command = next.message as QueueCommand;
-    try {
-      answers[ANSWER_FAILED] = 0;
-      answers[ANSWER_RESULT] = execute(command);
-    } catch (error) {
-      answers[ANSWER_FAILED] = 1;
-      data.commands.postMessage((error as Error).message);
-    }
-    Atomics.add(answers, ANSWER_COUNT, 1);
-    Atomics.notify(answers, ANSWER_COUNT);
-    if (command.kind === 'quit') return false;
+/** Does what the queue's session told, if it did. */
+function obey(queue: ServedQueue): void {
+  if (!queue.obey()) {
+    byKey[byKey.indexOf(queue)] = undefined;
+    queues = queues.filter((each) => each !== queue);
   }
-  return true;
+  const running = queues.filter(({ runner }) => runner.kickFd >= 0);
+  for (const { runner } of running) runner.alone = running.length === 1;
+}
+
+/** How long the thread may sleep. */
+function patience(): number {
+  let least = -1;
+  for (const queue of queues) {
+    if (queue.kicked) return 0;
+    const { patienceMs } = queue.runner;
+    if (patienceMs >= 0 && (least < 0 || patienceMs < least)) least = patienceMs;
+  }
+  return least;
+}
+
+/** Takes note of what is ready: true when there may be more queues. */
+function note(ready: number): boolean {
+  let woken = false;
+  for (let i = 0; i < ready; i += 1) {
+    const key = epoll.key(i);
+    if (key === KEY_WAKE) {
+      woken = true;
+      continue;
+    }
+    const queue = byKey[Math.floor((key - FIRST_KEY) / KEYS)];
+    if (queue === undefined) continue;
+    // After a command too: a queue that was started again may have missed its kick.
+    queue.kicked = true;
+    if ((key - FIRST_KEY) % KEYS === KEY_KICK) queue.runner.acknowledge();
+    else queue.woken = true;
+  }
+  return woken;
 }
 
 function run(): void {
-  epoll.add(data.commandFd, KEY_COMMAND);
-  let more = false;
+  epoll.add(data.wakeFd, KEY_WAKE);
   for (;;) {
-    const ready = epoll.wait(more ? 0 : runner.patienceMs);
-    let kicked: boolean = more;
-    let woken = false;
-    for (let i = 0; i < ready; i += 1) {
-      // After a command too: a queue that was started again may have missed its kick.
-      kicked = true;
-      if (epoll.key(i) === KEY_KICK) {
-        runner.acknowledge();
-      } else {
-        if (!obey()) return;
-        woken = true;
-      }
+    if (note(epoll.wait(patience()))) take();
+    for (const queue of queues) {
+      const { runner, woken } = queue;
+      if (woken) obey(queue);
+      queue.woken = false;
+      runner.attend(woken);
+      queue.kicked = queue.kicked && runner.run();
     }
-    runner.attend(woken);
-    more = kicked && runner.run();
+    if (queues.length === 0 && alive.isEnding) return;
   }
 }
 
 try {
   run();
 } finally {
-  runner.end();
-  data.commands.close();
+  for (const queue of queues) queue.end();
+  close(data.wakeFd);
   leave();
   park();
 }

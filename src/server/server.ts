@@ -1,23 +1,28 @@
 /** The daemon: one export, a session for each socket. The main thread starts threads and hears of their end. */
+import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 
 import { DaxWindow, GuardedFiles, type LensMount, mountLens, openGuard, RANGE_BYTES } from '../coherence/index.ts';
 import type { FileSystemModule } from '../fs/file-system.ts';
 import { flags, type InitOffer } from '../fuse/index.ts';
-import { close, eventfd, exitNow, shutdown, signalEventfd } from '../sys/index.ts';
+import { close, eventfd, exitNow, signalEventfd } from '../sys/index.ts';
+import { Alive } from './alive.ts';
 import { configSpace } from './config-space.ts';
 import { COUNTERS_BYTES, type OpcodeStatistics, statistics } from './counters.ts';
 import { type Listening, listen, removeSocket, unlisten } from './listening.ts';
 import { createLog, type Log, type LogLevel, writeLine } from './log.ts';
-import { createPool, POOL_THREADS_MAX } from './pool.ts';
+import { createPool, createPoolSession, endPool, POOL_THREADS_MAX, type SharedPool } from './pool.ts';
+import { QueueThreads } from './queue-threads.ts';
 import { SESSION_WORDS } from './session-state.ts';
 import {
   type GuardData,
   type LensData,
-  type PoolData,
-  type QueueData,
+  type PoolThreadData,
+  type QueueThreadData,
   type ServingData,
   type SessionData,
+  type SessionTables,
+  type SessionThreadData,
   type SharedGuard,
   type ThreadName,
   type ToMain,
@@ -43,13 +48,21 @@ export interface ServeOptions {
   readonly stay: boolean;
   readonly logLevel: LogLevel;
   /**
-   * Threads for each VM, made when first needed, for operations that may sleep for long while others wait in the same
-   * queue: 0 to 64, default 2.
+   * Threads for the request queues, made when first needed, and as many at most for the sessions: 1 or more. What is
+   * more than these shares them. Default: as many as there are CPUs, and no less than 4. With DAX windows each queue
+   * and each session has its own.
+   */
+  readonly threads?: number;
+  /**
+   * Threads, made when first needed, for operations that may sleep for long while others wait in the same queue: 0 to
+   * 64. Default: 2 for each session, and no more than 16.
    */
   readonly threadPoolSize?: number;
 }
 
-const THREAD_POOL_SIZE = 2;
+const LEAST_THREADS = 4;
+const POOL_THREADS_SESSION = 2;
+const POOL_THREADS_DEFAULT = 16;
 /** Threads get so long to end by themselves. */
 const THREADS_END_MS = 700;
 
@@ -61,19 +74,20 @@ export class Server {
   readonly #exported: unknown;
   readonly #log: Log;
   readonly #stopFd = eventfd();
-  readonly #alive = new SharedArrayBuffer(4);
+  readonly #alive = Alive.create();
   readonly #wakers = Wakers.create();
-  readonly #waits: SharedArrayBuffer[] = [];
   readonly #sockets: Listening[];
   /** Of the lens, where there are DAX windows. */
   readonly #lens: (LensMount & { readonly stopFd: number }) | undefined;
   readonly #guard: (SharedGuard & { readonly stopFd: number }) | undefined;
   /** One a session. */
   readonly #windows: SharedArrayBuffer[];
-  readonly #sessions: unknown[] = [];
+  /** By the index of the session, as `#listening`, which keeps what has ended. */
+  readonly #tables: SessionTables[];
+  readonly #listening: readonly Listening[];
+  readonly #queueThreads: QueueThreads;
+  readonly #pool: SharedPool;
   readonly #counters: SharedArrayBuffer[] = [];
-  /** The VMM's end of each session that has one. */
-  readonly #connections = new Map<Listening, number>();
   /** When the sessions were told to end. */
   #stopAt = Number.POSITIVE_INFINITY;
   /** Threads that exist, parked ones included. */
@@ -91,6 +105,14 @@ export class Server {
     this.#windows = windowBytes === undefined ? [] : sockets.map(() => DaxWindow.create(windowBytes));
     this.#lens = windowBytes === undefined ? undefined : { ...mountLens(), stopFd: eventfd() };
     this.#guard = options.guardTruncate && windowBytes !== undefined ? this.#openGuard(windowBytes) : undefined;
+    this.#listening = [...sockets];
+    this.#tables = sockets.map((_, index) => this.#newTables(index));
+    const { threadPoolSize = Math.min(POOL_THREADS_SESSION * sockets.length, POOL_THREADS_DEFAULT) } = options;
+    this.#pool = createPool(Math.min(threadPoolSize, POOL_THREADS_MAX));
+    this.#queueThreads = new QueueThreads(this.#threadLimit, (wakeFd) => {
+      const data: QueueThreadData = { ...this.#servingData(), kind: 'queues', wakeFd };
+      return this.#listenTo(this.#spawn('queue-worker', data));
+    });
     for (const remark of module.remarks(this.#exported)) this.#log.warn(remark);
     this.finished = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -110,7 +132,7 @@ export class Server {
       const server = new Server(options, module, sockets);
       server.#startLens();
       server.#startGuard();
-      for (const socket of sockets) server.#startSession(socket);
+      server.#startSessions();
       return server;
     } catch (error) {
       for (const socket of sockets) unlisten(socket);
@@ -125,8 +147,6 @@ export class Server {
     signalEventfd(this.#stopFd);
     this.#stopLens();
     this.#stopGuard();
-    // A session that waits for the rest of a message hears nothing else.
-    for (const fd of this.#connections.values()) shutdown(fd);
   }
 
   /** Requests so far, by opcode, over all sessions. */
@@ -136,15 +156,18 @@ export class Server {
 
   /** What the file system knows and holds now, and how many requests wait for locks where guests may have any. */
   gauges(): Record<string, number> {
-    const gauges = this.#module.gauges(this.#exported, this.#sessions);
+    const gauges = this.#module.gauges(
+      this.#exported,
+      this.#tables.map(({ session }) => session),
+    );
     if ((this.#options.offer.flags & (flags.INIT.POSIX_LOCKS | flags.INIT.FLOCK_LOCKS)) === 0) return gauges;
-    return { ...gauges, waiting: this.#waits.reduce((sum, each) => sum + new Waits(each).count, 0) };
+    return { ...gauges, waiting: this.#tables.reduce((sum, { waits }) => sum + new Waits(waits).count, 0) };
   }
 
   #startLens(): void {
     if (this.#lens === undefined) return;
     const { deviceFd, stopFd } = this.#lens;
-    this.#spawn('lens-worker', { kind: 'lens', deviceFd, stopFd, alive: this.#alive }, []);
+    this.#spawn('lens-worker', { kind: 'lens', deviceFd, stopFd, alive: this.#alive });
   }
 
   #stopLens(): void {
@@ -161,7 +184,7 @@ export class Server {
     if (this.#guard === undefined) return;
     const { groupFd, files, stopFd } = this.#guard;
     const [windows, wakers, alive] = [this.#windows, this.#wakers, this.#alive];
-    this.#spawn('guard-worker', { kind: 'guard', groupFd, files, windows, wakers, stopFd, alive }, []);
+    this.#spawn('guard-worker', { kind: 'guard', groupFd, files, windows, wakers, stopFd, alive });
   }
 
   /** Whoever waits for it goes on. */
@@ -169,63 +192,80 @@ export class Server {
     if (this.#guard !== undefined) signalEventfd(this.#guard.stopFd);
   }
 
-  #startSession(socket: Listening): void {
-    const own: SharedArrayBuffer | undefined = this.#windows[this.#sessions.length];
-    const session = this.#module.openSession(this.#exported);
-    this.#sessions.push(session);
-    const waits = Waits.create();
-    this.#waits.push(waits);
-    const serving = {
+  /** Threads for sessions, and as many for queues. What waits for the lens or the guard must hold up nobody else. */
+  get #threadLimit(): number {
+    if (this.#windows.length > 0) return Number.POSITIVE_INFINITY;
+    return this.#options.threads ?? Math.max(LEAST_THREADS, availableParallelism());
+  }
+
+  #newTables(index: number): SessionTables {
+    const own: SharedArrayBuffer | undefined = this.#windows[index];
+    return {
+      session: this.#module.openSession(this.#exported),
+      sessionState: new SharedArrayBuffer(SESSION_WORDS * 4),
+      waits: Waits.create(),
+      pool: createPoolSession(index),
+      windows: own && { own, others: this.#windows.filter((each) => each !== own) },
+    };
+  }
+
+  #servingData(): ServingData {
+    return {
       module: this.#options.fileSystem.module,
       exported: this.#exported,
-      session,
-      sessionState: new SharedArrayBuffer(SESSION_WORDS * 4),
-      waits,
       wakers: this.#wakers,
-      pool: createPool(Math.min(this.#options.threadPoolSize ?? THREAD_POOL_SIZE, POOL_THREADS_MAX)),
+      pool: this.#pool,
+      counters: this.#newCounters(),
       offer: this.#options.offer,
-      windows: own && { own, others: this.#windows.filter((each) => each !== own) },
       logLevel: this.#options.logLevel,
       alive: this.#alive,
     };
-    const data: SessionData = {
-      ...serving,
-      kind: 'session',
-      counters: this.#newCounters(),
-      listenFd: socket.fd,
-      stopFd: this.#stopFd,
-      socketPath: socket.path,
-      stay: this.#options.stay,
-      tag: this.#options.tag,
-      requestQueues: this.#options.requestQueues ?? 1,
-      lensMountFd: this.#lens?.mountFd ?? -1,
-      guard: this.#guard,
-    };
-    const worker = this.#spawn('session-worker', data, []);
-    worker.on('message', (message: ToMain) => this.#hear(message, serving, socket));
   }
 
-  #hear(message: ToMain, serving: Omit<ServingData, 'counters'>, socket: Listening): void {
+  #startSessions(): void {
+    const sessions = this.#listening.map((socket, index): SessionData => {
+      return { index, listenFd: socket.fd, socketPath: socket.path, tables: this.#tables[index] };
+    });
+    const threads = Math.min(sessions.length, this.#threadLimit);
+    for (let i = 0; i < threads; i += 1) {
+      const data: SessionThreadData = {
+        ...this.#servingData(),
+        kind: 'sessions',
+        sessions: sessions.filter(({ index }) => index % threads === i),
+        stopFd: this.#stopFd,
+        stay: this.#options.stay,
+        tag: this.#options.tag,
+        requestQueues: this.#options.requestQueues ?? 1,
+        lensMountFd: this.#lens?.mountFd ?? -1,
+        guard: this.#guard,
+      };
+      this.#listenTo(this.#spawn('session-worker', data));
+    }
+  }
+
+  #listenTo(worker: Worker): Worker {
+    return worker.on('message', (message: ToMain) => this.#hear(message));
+  }
+
+  #hear(message: ToMain): void {
     switch (message.kind) {
-      case 'spawn': {
-        const data: QueueData = { ...serving, ...message, kind: 'queue', counters: this.#newCounters() };
-        const worker = this.#spawn('queue-worker', data, [message.commands]);
-        worker.on('message', (each: ToMain) => this.#hear(each, serving, socket));
+      case 'open-queue': {
+        const { session, queue, commands, commandFd, answers } = message;
+        this.#queueThreads.open(session, { tables: this.#tables[session], queue, commands, commandFd, answers });
         break;
       }
       case 'spawn-pool':
-        this.#spawn('pool-worker', { ...serving, kind: 'pool', counters: this.#newCounters() }, []);
+        this.#spawn('pool-worker', { ...this.#servingData(), kind: 'pool', sessions: this.#tables });
         break;
       case 'ended':
-        this.#endSession(socket);
+        this.#queueThreads.close(message.session);
+        this.#endSession(this.#listening[message.session]);
         break;
       case 'connected':
-        this.#connections.set(socket, message.fd);
-        this.#log.info(`a VM has connected to ${socket.path}`);
+        this.#log.info(`a VM has connected to ${this.#listening[message.session].path}`);
         break;
       case 'disconnected':
-        this.#connections.delete(socket);
-        this.#log.info(`a VM has disconnected from ${socket.path}`);
+        this.#log.info(`a VM has disconnected from ${this.#listening[message.session].path}`);
     }
   }
 
@@ -235,14 +275,9 @@ export class Server {
     return counters;
   }
 
-  #spawn(
-    name: ThreadName,
-    data: SessionData | QueueData | PoolData | LensData | GuardData,
-    transfer: QueueData['commands'][],
-  ): Worker {
+  #spawn(name: ThreadName, data: SessionThreadData | QueueThreadData | PoolThreadData | LensData | GuardData): Worker {
     const worker = new Worker(threadUrl(name), {
       workerData: data,
-      transferList: transfer,
       // Not the options of the process: --eval and --input-type are errors for a thread.
       execArgv: [],
       // Requests allocate nothing: each thread does without the 16 MiB for what is young.
@@ -260,12 +295,20 @@ export class Server {
     unlisten(socket);
     this.#sockets.splice(this.#sockets.indexOf(socket), 1);
     if (this.#sockets.length > 0) return;
+    this.#endThreads();
     this.#module.closeExport(this.#exported);
     close(this.#stopFd);
     this.#stopLens();
     this.#stopGuard();
     if (this.#lens !== undefined) close(this.#lens.mountFd);
     this.#resolve();
+  }
+
+  /** Those that serve several sessions, and would wait for more. */
+  #endThreads(): void {
+    new Alive(this.#alive).setEnding();
+    this.#queueThreads.end();
+    endPool(this.#pool);
   }
 
   #fail(error: Error): void {
@@ -281,12 +324,8 @@ export class Server {
     if (this.#threads === 0) return;
     this.stop();
     for (const socket of this.#sockets) removeSocket(socket);
-    const alive = new Int32Array(this.#alive);
-    const deadline = Math.min(this.#stopAt, performance.now()) + THREADS_END_MS;
-    for (let running = Atomics.load(alive, 0); running > 0; running = Atomics.load(alive, 0)) {
-      const left = deadline - performance.now();
-      if (left <= 0 || Atomics.wait(alive, 0, running, left) === 'timed-out') break;
-    }
+    this.#endThreads();
+    new Alive(this.#alive).awaitNone(Math.min(this.#stopAt, performance.now()) + THREADS_END_MS - performance.now());
     exitNow(code);
   }
 }

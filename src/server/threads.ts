@@ -1,10 +1,10 @@
-/** What the threads of the daemon say to one another: the main thread, one for each session, one for each queue. */
+/** What the threads of the daemon say to one another: the main thread, those of sessions, those of queues. */
 import type { MessagePort } from 'node:worker_threads';
 
 import type { InitOffer } from '../fuse/index.ts';
 import type { MappedRegion, RingSetup } from '../vhost/index.ts';
 import type { LogLevel } from './log.ts';
-import type { SharedPool } from './pool.ts';
+import type { PoolSession, SharedPool } from './pool.ts';
 
 export type ThreadName = 'session-worker' | 'queue-worker' | 'pool-worker' | 'lens-worker' | 'guard-worker';
 
@@ -19,28 +19,35 @@ export interface ServingData {
   /** URL of the FileSystemModule. */
   readonly module: string;
   readonly exported: unknown;
-  readonly session: unknown;
-  readonly sessionState: SharedArrayBuffer;
-  /** Of the session; see `Waits`. */
-  readonly waits: SharedArrayBuffer;
   /** Of the process; see `Wakers`. */
   readonly wakers: SharedArrayBuffer;
-  /** Of the session. */
+  /** Of the process. */
   readonly pool: SharedPool;
+  /** The thread's own. */
   readonly counters: SharedArrayBuffer;
   readonly offer: InitOffer;
-  /** Of the session, and of the others of the export; see `DaxWindow`. Absent: guests get none. */
-  readonly windows: { readonly own: SharedArrayBuffer; readonly others: readonly SharedArrayBuffer[] } | undefined;
   readonly logLevel: LogLevel;
-  /** One word: threads that run. */
+  /** See `Alive`. */
   readonly alive: SharedArrayBuffer;
 }
 
-export interface SessionData extends ServingData {
-  readonly kind: 'session';
-  readonly listenFd: number;
+/** What the workers of a session have in common. */
+export interface SessionTables {
+  readonly session: unknown;
+  readonly sessionState: SharedArrayBuffer;
+  /** See `Waits`. */
+  readonly waits: SharedArrayBuffer;
+  readonly pool: PoolSession;
+  /** Of the session, and of the others of the export; see `DaxWindow`. Absent: guests get none. */
+  readonly windows: { readonly own: SharedArrayBuffer; readonly others: readonly SharedArrayBuffer[] } | undefined;
+}
+
+/** A thread that speaks with VMMs, one or several. */
+export interface SessionThreadData extends ServingData {
+  readonly kind: 'sessions';
+  readonly sessions: readonly SessionData[];
+  /** Readable when all are to end. */
   readonly stopFd: number;
-  readonly socketPath: string;
   /** Whether another VM may connect after the first. */
   readonly stay: boolean;
   readonly tag: string | undefined;
@@ -50,22 +57,40 @@ export interface SessionData extends ServingData {
   readonly guard: SharedGuard | undefined;
 }
 
+export interface SessionData {
+  /** Among those of the process. */
+  readonly index: number;
+  readonly listenFd: number;
+  readonly socketPath: string;
+  readonly tables: SessionTables;
+}
+
 /** What guards files that are mapped; see `src/coherence` GuardedFiles. */
 export interface SharedGuard {
   readonly groupFd: number;
   readonly files: SharedArrayBuffer;
 }
 
-export interface QueueData extends ServingData {
-  readonly kind: 'queue';
+/** A thread that serves request queues, of one or several sessions. */
+export interface QueueThreadData extends ServingData {
+  readonly kind: 'queues';
+  /** Readable when there is a `QueueData` in its port, or it is to end. */
+  readonly wakeFd: number;
+}
+
+/** A queue for such a thread. */
+export interface QueueData {
+  readonly tables: SessionTables;
   readonly queue: number;
   readonly commands: MessagePort;
   readonly commandFd: number;
   readonly answers: SharedArrayBuffer;
 }
 
-export interface PoolData extends ServingData {
+export interface PoolThreadData extends ServingData {
   readonly kind: 'pool';
+  /** By their index. */
+  readonly sessions: readonly SessionTables[];
 }
 
 /** The thread behind the lens (src/coherence/lens.ts), one for the process. */
@@ -75,7 +100,7 @@ export interface LensData {
   readonly deviceFd: number;
   /** Readable when the thread is to end: after the last `openLens`, which would fail from then on. */
   readonly stopFd: number;
-  /** One word: threads that run. */
+  /** See `Alive`. */
   readonly alive: SharedArrayBuffer;
 }
 
@@ -88,28 +113,29 @@ export interface GuardData extends SharedGuard {
   readonly wakers: SharedArrayBuffer;
   /** Readable when the thread is to end. It closes `groupFd`. */
   readonly stopFd: number;
-  /** One word: threads that run. */
+  /** See `Alive`. */
   readonly alive: SharedArrayBuffer;
 }
 
-/** From a session's threads to the main thread. */
+/** To the main thread. `session`: its index. */
 export type ToMain =
+  /** A queue is to be served from now on. */
   | {
-      readonly kind: 'spawn';
+      readonly kind: 'open-queue';
+      readonly session: number;
       readonly queue: number;
       readonly commands: MessagePort;
       readonly commandFd: number;
       readonly answers: SharedArrayBuffer;
     }
-  /** From a queue's thread: all threads of the pool are at work, and one more is wanted. */
+  /** All threads of the pool are at work, and one more is wanted. */
   | { readonly kind: 'spawn-pool' }
-  /** `fd`: the connection, for the main thread to shut down when this one is stuck in it. */
-  | { readonly kind: 'connected'; readonly fd: number }
-  | { readonly kind: 'disconnected' }
-  /** The session is over and has stopped its queues' threads. */
-  | { readonly kind: 'ended' };
+  | { readonly kind: 'connected'; readonly session: number }
+  | { readonly kind: 'disconnected'; readonly session: number }
+  /** The session is over, and none of its queues is served any more. */
+  | { readonly kind: 'ended'; readonly session: number };
 
-/** From a session thread to a queue's thread. */
+/** From a session to a queue of its own. */
 export type QueueCommand =
   | { readonly kind: 'memory'; readonly regions: readonly MappedRegion[] }
   | { readonly kind: 'start'; readonly ring: RingSetup }
@@ -121,5 +147,5 @@ export const ANSWERS_WORDS = 4;
 export const ANSWER_COUNT = 0;
 export const ANSWER_RESULT = 1;
 export const ANSWER_FAILED = 2;
-/** 1 when the thread runs: the main thread, which starts it, may be on its way out instead. */
+/** 1 when a thread serves the queue: the main thread, which gives it to one, may be on its way out instead. */
 export const ANSWER_STARTED = 3;

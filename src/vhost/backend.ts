@@ -5,7 +5,7 @@
 import type { Fd } from '../core/index.ts';
 import { close, setNonblocking, signalEventfd } from '../sys/index.ts';
 import { BackendChannel } from './backend-channel.ts';
-import type { Channel, Message } from './channel.ts';
+import { type Channel, type Message, PENDING } from './channel.ts';
 import { VhostError } from './error.ts';
 import { MappedFiles } from './mapped-files.ts';
 import type { MappedRegion } from './mapped-memory.ts';
@@ -144,9 +144,10 @@ export class Backend {
     this.#handlers = this.#makeHandlers();
   }
 
-  /** Takes the next message and answers it; false when the front-end has closed. Throws VhostError. */
+  /** Takes the next message, if it has come, and answers it; false when the front-end has closed. Throws VhostError. */
   serveMessage(): boolean {
-    const message = this.#channel.receive();
+    const message = this.#channel.poll();
+    if (message === PENDING) return true;
     if (message === undefined) return false;
     try {
       this.#serve(message);

@@ -60,6 +60,9 @@ export interface CredentialsOptions {
   readonly changes: boolean;
 }
 
+/** Several may work on one thread, a session or an export each: `known` is the one that knows what it is now. */
+const thread: { known: Credentials | undefined } = { known: undefined };
+
 export class Credentials {
   readonly #arena: Arena;
   readonly #uids: IdMap;
@@ -100,6 +103,7 @@ export class Credentials {
     this.#statfs = arena.reserve(STATFS_BYTES);
     this.#uid = this.#ownUid | 0;
     this.#gid = this.#ownGid | 0;
+    if (changes) this.#take();
     this.#mayActAs = changes && allowActingAs();
     // A user namespace can forbid setgroups(2) alone.
     const may = this.#mayActAs && own.length === all.length;
@@ -140,6 +144,7 @@ export class Credentials {
    * calls `leave`.
    */
   enter(request: Request, mode: number, mask: number): number {
+    this.#take();
     const result = this.#become(request);
     if (result < 0) return result;
     // The bit is kept or goes as for the user alone: by the group and by a capability that only root has.
@@ -157,6 +162,7 @@ export class Credentials {
 
   /** Before whatever is not creation: the thread is itself where that can matter. */
   settle(): void {
+    this.#take();
     if (this.#shared[FOREIGN] !== 0) this.#becomeSelf();
   }
 
@@ -165,6 +171,22 @@ export class Credentials {
     if (keep === this.#keepsSetIds || !this.#mayDropFsetid) return;
     useFsetid(keep);
     this.#keepsSetIds = keep;
+  }
+
+  /** Before the thread is used or changed. */
+  #take(): void {
+    const { known } = thread;
+    if (known === this) return;
+    if (known !== undefined) known.#giveUp();
+    thread.known = this;
+  }
+
+  /** The thread is as it was at its start: somebody else goes on from there. */
+  #giveUp(): void {
+    this.#becomeSelf();
+    this.keepSetIds(true);
+    if (this.#mask !== 0) umask(0);
+    this.#mask = 0;
   }
 
   #become(request: Request): number {

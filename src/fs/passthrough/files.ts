@@ -380,9 +380,11 @@ export class Files {
             : direction === WRITE || direction === PAGES
               ? pwritev(fd, vectors.address, count, lo, hi)
               : pwritev2(fd, vectors.address, count, lo, hi, RWF_APPEND);
-      if (direction === READ_NOW && (result === -EAGAIN || result === -EOPNOTSUPP)) {
-        if (result === -EOPNOTSUPP) this.#readsNow = false;
-        return WOULD_SLEEP;
+      if (direction === READ_NOW && result === -EAGAIN) return WOULD_SLEEP;
+      if (direction === READ_NOW && result === -EOPNOTSUPP) {
+        // Nobody can tell: it is read here, as all others from now on.
+        this.#readsNow = false;
+        return this.#transfer(request, fd, size, READ);
       }
       const whole = direction >= PAGES;
       if (result < 0) return done > 0 && !whole ? done : result;

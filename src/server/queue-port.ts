@@ -12,19 +12,19 @@ import {
   type ToMain,
 } from './threads.ts';
 
-/** A queue's thread as the session thread sees it: commands that return when they are done. */
-export class QueueThread {
+/** A request queue as its session sees it: commands to the thread that serves it, which return when they are done. */
+export class QueuePort {
   readonly #port: MessagePort;
   readonly #commandFd = eventfd();
   readonly #answers: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(ANSWERS_WORDS * 4));
   #commands = 0;
 
-  /** `ask` has the main thread start the thread: only there are its errors and its end heard of. */
-  constructor(queue: number, ask: (message: ToMain, transfer: MessagePort[]) => void) {
+  /** `ask` has the main thread give the queue to a thread: only there are its errors and its end heard of. */
+  constructor(session: number, queue: number, ask: (message: ToMain, transfer: MessagePort[]) => void) {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     const answers = this.#answers.buffer;
-    ask({ kind: 'spawn', queue, commands: port2, commandFd: this.#commandFd, answers }, [port2]);
+    ask({ kind: 'open-queue', session, queue, commands: port2, commandFd: this.#commandFd, answers }, [port2]);
   }
 
   setMemory(regions: readonly MappedRegion[]): void {
@@ -39,9 +39,13 @@ export class QueueThread {
     return this.#call({ kind: 'stop' });
   }
 
-  /** Tells the thread to end; waits at most `timeoutMs` for it. */
-  quit(timeoutMs: number): void {
+  /** The queue is not needed any more. */
+  quit(): void {
     this.#post({ kind: 'quit' });
+  }
+
+  /** After `quit`: waits until the thread has let go of the queue, `timeoutMs` at most. */
+  awaitQuit(timeoutMs: number): void {
     const started = Atomics.load(this.#answers, ANSWER_STARTED) === 1;
     if (started && this.#await(timeoutMs)) close(this.#commandFd);
     this.#port.close();

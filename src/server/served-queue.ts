@@ -1,0 +1,108 @@
+import { receiveMessageOnPort } from 'node:worker_threads';
+
+import { drainEventfd, type Epoll } from '../sys/index.ts';
+import { PoolClient, type SharedPool } from './pool.ts';
+import { QueueRunner } from './queue-runner.ts';
+import type { Serving, ServingThread } from './serving.ts';
+import {
+  ANSWER_COUNT,
+  ANSWER_FAILED,
+  ANSWER_RESULT,
+  ANSWER_STARTED,
+  type QueueCommand,
+  type QueueData,
+} from './threads.ts';
+import { QueueWaits, Waits } from './waits.ts';
+
+// What its thread's epoll set says of a queue, added to the queue's first key.
+export const KEY_COMMAND = 0;
+export const KEY_KICK = 1;
+export const KEYS = 2;
+
+/** A request queue on the thread that serves it, maybe beside others: what its session tells, and what it has to do. */
+export class ServedQueue {
+  /** There is, or may be, something in the ring. */
+  kicked = false;
+  /** A command has come, or something to be asked again. */
+  woken = false;
+  readonly runner: QueueRunner;
+  readonly #data: QueueData;
+  readonly #serving: Serving;
+  readonly #epoll: Epoll;
+  readonly #key: number;
+  readonly #answers: Int32Array;
+
+  /** `spawn` has one more thread of the pool started. */
+  constructor(thread: ServingThread, data: QueueData, pool: SharedPool, spawn: () => void, epoll: Epoll, key: number) {
+    const { tables, queue, commandFd } = data;
+    this.#data = data;
+    this.#epoll = epoll;
+    this.#key = key;
+    this.#answers = new Int32Array(data.answers);
+    this.#serving = thread.open(tables);
+    const { mirror, gate, warn } = this.#serving;
+    this.runner = new QueueRunner(mirror.memory, queue, gate, warn, {
+      pool: new PoolClient(pool, tables.pool, queue, commandFd, spawn),
+      waits: new QueueWaits(new Waits(tables.waits), queue, commandFd),
+      wakers: thread.wakers,
+      wakeFd: commandFd,
+    });
+    epoll.add(commandFd, key + KEY_COMMAND);
+    Atomics.store(this.#answers, ANSWER_STARTED, 1);
+  }
+
+  /** Does all commands that have come; false after `quit`. */
+  obey(): boolean {
+    const { commands, commandFd } = this.#data;
+    const answers = this.#answers;
+    drainEventfd(commandFd);
+    for (let next = receiveMessageOnPort(commands); next !== undefined; next = receiveMessageOnPort(commands)) {
+      const command = next.message as QueueCommand;
+      const quits = command.kind === 'quit';
+      try {
+        answers[ANSWER_FAILED] = 0;
+        answers[ANSWER_RESULT] = this.#execute(command);
+      } catch (error) {
+        answers[ANSWER_FAILED] = 1;
+        commands.postMessage((error as Error).message);
+      }
+      Atomics.add(answers, ANSWER_COUNT, 1);
+      Atomics.notify(answers, ANSWER_COUNT);
+      if (!quits) continue;
+      commands.close();
+      return false;
+    }
+    return true;
+  }
+
+  #execute(command: QueueCommand): number {
+    const { runner } = this;
+    switch (command.kind) {
+      case 'memory':
+        this.#serving.mirror.set(command.regions);
+        return 0;
+      case 'start':
+        this.#epoll.add(command.ring.kickFd, this.#key + KEY_KICK);
+        try {
+          runner.start(command.ring);
+        } catch (error) {
+          this.#epoll.remove(command.ring.kickFd);
+          throw error;
+        }
+        return 0;
+      case 'stop':
+        this.#epoll.remove(runner.kickFd);
+        return runner.stop();
+      case 'quit':
+        // Before the answer: the descriptor is closed then.
+        this.end();
+        return 0;
+    }
+  }
+
+  /** It is served no longer. */
+  end(): void {
+    this.runner.end();
+    this.#epoll.remove(this.#data.commandFd);
+  }
+}
