@@ -6,21 +6,9 @@
  * a Job as JSON; the answer is a line in the FIFO `answer`, an Answer as JSON. The first answer comes unasked, when all
  * is warm.
  */
-import {
-  closeSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readSync,
-  renameSync,
-  rmSync,
-  unlinkSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { constants, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { stripTypeScriptTypes } from 'node:module';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type MessagePort, parentPort, receiveMessageOnPort, Worker, workerData } from 'node:worker_threads';
 
@@ -80,79 +68,131 @@ function pathsOf(folder: string, tree: string, index: number, files: number): st
   });
 }
 
-function create(paths: readonly string[], bytes: Uint8Array): void {
-  for (const path of paths) {
-    const fd = openSync(path, 'wx');
-    writeSync(fd, bytes);
-    closeSync(fd);
-  }
+const { DynamicLibrary, getRawPointer } = process.getBuiltinModule<'node:ffi'>('node:ffi');
+
+/**
+ * A function of libc: integers and addresses in, an int out. What is measured is the file system, and not Node's way to
+ * it, which weighs as much where a CPU is emulated. Node's own lstat asks for the time of birth as well, which takes a
+ * request of its own. From libc itself: a thread has this file's text only.
+ */
+function libc(name: string, parameters: number): (...values: bigint[]) => number {
+  const types = Array.from({ length: parameters }, () => 'pointer' as const);
+  return new DynamicLibrary(null).getFunction(name, { arguments: types, return: 'i32' });
 }
 
+const open = libc('open', 3);
+const close = libc('close', 2);
+const read = libc('read', 3);
+const write = libc('write', 3);
+const pwrite = libc('pwrite', 4);
+const lstat = libc('lstat', 2);
+const rename = libc('rename', 2);
+const unlink = libc('unlink', 2);
+
+const CREATE = BigInt(constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_TRUNC);
+const READ = BigInt(constants.O_RDONLY);
+const UPDATE = BigInt(constants.O_RDWR);
+const MODE = 0o666n;
 /** struct stat, and more. */
 const STAT_BYTES = 256;
 
-const { DynamicLibrary } = process.getBuiltinModule<'node:ffi'>('node:ffi');
-/**
- * lstat(2), which the tool calls, too. Node's own asks for the time of birth as well, and that takes a request of its
- * own to each server that knows it. From libc itself: a thread has this file's text only.
- */
-const lstat = new DynamicLibrary(null).getFunction('lstat', { arguments: ['pointer', 'pointer'], return: 'i32' });
+/** Memory with an address. */
+class Bytes {
+  readonly length: bigint;
+  readonly address: bigint;
+  /** Kept, as the address is only as long as this. */
+  readonly view: Uint8Array;
+
+  constructor(view: Uint8Array) {
+    this.view = view;
+    this.length = BigInt(view.length);
+    this.address = getRawPointer(view);
+  }
+}
+
+/** Paths as libc takes them, encoded before anything is measured. */
+class Paths {
+  readonly addresses: readonly bigint[];
+  readonly #bytes: Bytes;
+  readonly #texts: readonly string[];
+
+  constructor(texts: readonly string[]) {
+    this.#texts = texts;
+    // Not of Node's common pool, which is moved when it is handed on.
+    this.#bytes = new Bytes(new TextEncoder().encode(texts.map((each) => `${each}\0`).join('')));
+    let at = this.#bytes.address;
+    this.addresses = texts.map((each) => {
+      const here = at;
+      at += BigInt(Buffer.byteLength(each) + 1);
+      return here;
+    });
+  }
+
+  /** What is wrong with the i-th. */
+  error(i: number, what: string): Error {
+    return new Error(`${this.#texts[i]}: ${what}`);
+  }
+}
+
+function openAll(paths: Paths, flags: bigint, use: (fd: bigint) => number, expected: number): void {
+  for (const [i, address] of paths.addresses.entries()) {
+    const fd = open(address, flags, MODE);
+    if (fd < 0) throw paths.error(i, 'cannot be opened');
+    const moved = use(BigInt(fd));
+    if (close(BigInt(fd), 0n) !== 0) throw paths.error(i, 'cannot be closed');
+    if (moved !== expected) throw paths.error(i, `${moved} bytes were moved instead of ${expected}`);
+  }
+}
 
 /** Lists each folder once, and asks for the attributes of each file in it. */
-function list(paths: readonly string[]): void {
-  const attributes = new Uint8Array(STAT_BYTES);
-  let listed = '';
-  let names = new Set<string>();
-  for (const path of paths) {
-    const folder = dirname(path);
-    if (folder !== listed) names = new Set(readdirSync(folder));
-    listed = folder;
-    if (lstat(Buffer.from(`${path}\0`), attributes) !== 0) throw new Error(`${path} has no attributes`);
-    if (!names.has(basename(path))) throw new Error(`${path} is not in its folder`);
+function list(folders: ReadonlyMap<string, Paths>, attributes: Bytes): void {
+  for (const [folder, paths] of folders) {
+    const found = readdirSync(folder).length;
+    if (found !== paths.addresses.length) throw new Error(`${folder} has ${found} files`);
+    for (const [i, address] of paths.addresses.entries()) {
+      if (lstat(address, attributes.address) !== 0) throw paths.error(i, 'has no attributes');
+    }
   }
 }
 
-function read(paths: readonly string[], bytes: Uint8Array): void {
-  for (const path of paths) {
-    const fd = openSync(path, 'r');
-    const count = readSync(fd, bytes);
-    closeSync(fd);
-    if (count !== bytes.length) throw new Error(`${path} gave ${count} bytes instead of ${bytes.length}`);
-  }
-}
-
-/** Opened for writing at its end as the tool does, which is not O_APPEND. */
-function append(paths: readonly string[], bytes: Uint8Array): void {
-  for (const path of paths) {
-    const fd = openSync(path, 'r+');
-    writeSync(fd, bytes, 0, bytes.length, bytes.length);
-    closeSync(fd);
-  }
+function foldersOf(paths: readonly string[]): Map<string, Paths> {
+  const folders = Map.groupBy(paths, (path) => dirname(path));
+  return new Map([...folders].map(([folder, each]) => [folder, new Paths(each)]));
 }
 
 /** Makes what is not measured; the function that does the rest. */
 function prepared({ operation, folder, files, fileBytes }: Job, index: number): () => void {
   const sources = pathsOf(folder, SOURCE, index, files);
   const destinations = pathsOf(folder, DESTINATION, index, files);
-  const bytes = new Uint8Array(fileBytes).fill(0x61 + index);
+  const from = new Paths(sources);
+  const to = new Paths(destinations);
+  const { address, length, view } = new Bytes(new Uint8Array(fileBytes).fill(0x61 + index));
   switch (operation) {
     case 'create':
       for (const path of new Set([...sources, ...destinations].map((each) => dirname(each))))
         mkdirSync(path, { recursive: true });
-      return () => create(sources, bytes);
-    case 'ls-l':
-      return () => list(sources);
+      return () => openAll(from, CREATE, (fd) => write(fd, address, length), view.length);
+    case 'ls-l': {
+      const folders = foldersOf(sources);
+      const attributes = new Bytes(new Uint8Array(STAT_BYTES));
+      return () => list(folders, attributes);
+    }
     case 'read':
-      return () => read(sources, bytes);
+      return () => openAll(from, READ, (fd) => read(fd, address, length), view.length);
     case 'append':
-      return () => append(sources, bytes);
+      // Opened for writing at its end as the tool does, which is not O_APPEND.
+      return () => openAll(from, UPDATE, (fd) => pwrite(fd, address, length, length), view.length);
     case 'rename':
       return () => {
-        for (const [i, path] of sources.entries()) renameSync(path, destinations[i]);
+        for (const [i, path] of from.addresses.entries()) {
+          if (rename(path, to.addresses[i]) !== 0) throw from.error(i, 'cannot be renamed');
+        }
       };
     case 'delete-renamed':
       return () => {
-        for (const path of destinations) unlinkSync(path);
+        for (const [i, path] of to.addresses.entries()) {
+          if (unlink(path, 0n) !== 0) throw to.error(i, 'cannot be removed');
+        }
       };
   }
 }
