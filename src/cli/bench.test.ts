@@ -31,6 +31,7 @@ for (const [title, args, error] of [
     /--suite smallfile: it takes the name smallfile and the folder/,
   ],
   ['a folder that is no checkout', ['--suite', 'smallfile', '/'], /this is no checkout of smallfile/],
+  ['a virtiofsd that is not there', ['--virtiofsd', '/nowhere'], /\/nowhere: Rust virtiofsd cannot be run: .*ENOENT/],
   ['a folder that is not there', ['--dir', '/nowhere'], /\/nowhere: there is no such directory/],
 ] as const) {
   test(`bench refuses ${title} before anything is booted`, () => {

@@ -109,13 +109,7 @@ async function bench(options: Options, command: Command): Promise<void> {
     progress: progressTo(process.stderr),
     onProgress: showProgress(),
   };
-  const result: BenchResult = options.daemonOnly
-    ? await runDaemonOnly({
-        ...common,
-        rounds: options.rounds ?? (options.quick ? 3 : DAEMON_ONLY_ROUNDS),
-        peer: options.peers.includes('virtiofsd'),
-      })
-    : await inGuests(options, common);
+  const result: BenchResult = options.daemonOnly ? await daemonOnly(options, common) : await inGuests(options, common);
   process.stderr.write(process.stderr.isTTY ? CLEAR_LINE : '');
   for (const path of writeReport(result, out)) process.stdout.write(`${relative('', path)}\n`);
 }
@@ -129,6 +123,11 @@ function inGuests(options: Options, common: Common): Promise<BenchResult> {
   const plans = plansOf(ids, peers);
   const rounds = options.rounds ?? (quick ? 1 : ROUNDS);
   return withGuestErrors(() => runBench({ ...common, plans, suites, rounds }));
+}
+
+function daemonOnly(options: Options, common: Common): Promise<BenchResult> {
+  const rounds = options.rounds ?? (options.quick ? 3 : DAEMON_ONLY_ROUNDS);
+  return withGuestErrors(() => runDaemonOnly({ ...common, rounds, peer: options.peers.includes('virtiofsd') }));
 }
 
 /** On a terminal one line that changes; elsewhere a line for each contestant's turn. */
