@@ -5,7 +5,7 @@ import { Contest } from './contest.ts';
 import { describeMachine } from './machine-info.ts';
 import { findPeer } from './peer.ts';
 import { PLANS, type Plan } from './plans.ts';
-import type { BenchResult, ContestantInfo } from './results.ts';
+import type { BenchResult, ContestantInfo, Row } from './results.ts';
 import { fillFolders, runSuites, type RunProgress } from './run.ts';
 import type { Suite } from './workload.ts';
 
@@ -25,6 +25,8 @@ export interface BenchOptions {
   readonly version: string;
   readonly progress: Progress;
   readonly onProgress: (progress: RunProgress) => void;
+  /** After each round with all that is known by then; the first one, of no timed round, has counts only. */
+  readonly onRound: (result: BenchResult) => void;
 }
 
 const GUEST = { memoryMiB: 2048, cpus: 4 };
@@ -40,7 +42,7 @@ export function plansOf(ids: readonly string[], peers: readonly string[]): Plan[
 
 /** Boots, measures, ends all. Throws LabError where a guest or a daemon fails. */
 export async function runBench(options: BenchOptions): Promise<BenchResult> {
-  const { plans, suites, rounds, parent, command, version, progress, onProgress } = options;
+  const { plans, suites, rounds, parent, command, version, progress, onProgress, onRound } = options;
   const withPeer = plans.some(({ kind }) => kind === 'virtiofsd');
   const peer = withPeer ? await findPeer(options.virtiofsd, progress) : undefined;
   const contest = await Contest.open({
@@ -64,8 +66,16 @@ export async function runBench(options: BenchOptions): Promise<BenchResult> {
     const guest = { ...GUEST, accelerator: vm.accel, qemu: vm.qemuVersion, kernel };
     const versions = { '9p': vm.qemuVersion, virtiofs: version, virtiofsd: peer?.version ?? '' };
     const contestants = plans.map((plan): ContestantInfo => ({ ...plan, version: versions[plan.kind] }));
-    const rows = await runSuites(contest, { suites, rounds, onProgress });
-    return { format: 1, machine: { ...machine, guest }, command, rounds, contestants, rows };
+    const resultOf = (rows: readonly Row[], done: number): BenchResult => {
+      return { format: 1, machine: { ...machine, guest }, command, rounds: done, contestants, rows };
+    };
+    const rows = await runSuites(contest, {
+      suites,
+      rounds,
+      onProgress,
+      onRound: (known, done) => onRound(resultOf(known, done)),
+    });
+    return resultOf(rows, rounds);
   } finally {
     await contest.close();
   }

@@ -23,6 +23,7 @@ const BROKEN: ClientRow = {
 async function measured(rows: readonly ClientRow[]): Promise<[DaemonOnlyResult, DaemonOnlyProgress[]]> {
   const parent = mkdtempSync(join(tmpdir(), 'virtiofs-test-'));
   const told: DaemonOnlyProgress[] = [];
+  const rounds: [number, number][] = [];
   try {
     const result = await runDaemonOnly({
       parent,
@@ -34,7 +35,10 @@ async function measured(rows: readonly ClientRow[]): Promise<[DaemonOnlyResult, 
       version: '1.2.3',
       progress: silent,
       onProgress: (progress) => told.push(progress),
+      onRound: (known) => rounds.push([known.rounds, known.rows.at(-1)?.samples.virtiofs?.length ?? 0]),
     });
+    // What is known after each round, so that it can be kept.
+    assert.deepEqual(rounds, [[0, 0], ...Array.from({ length: ROUNDS }, (_, i) => [i + 1, i + 1])]);
     assert.deepEqual(readdirSync(parent), []);
     return [result, told];
   } finally {

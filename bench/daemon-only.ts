@@ -1,6 +1,7 @@
 /** Daemons under our client, without a guest: `virtiofs bench --daemon-only`. */
 import { mkdirSync, mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { messageOf, type Progress, removeAtExit } from '../lab/index.ts';
 import type { CacheMode } from '../src/client/index.ts';
@@ -48,6 +49,8 @@ export interface DaemonOnlyOptions {
   /** Of what is fetched. */
   readonly progress: Progress;
   readonly onProgress: (progress: DaemonOnlyProgress) => void;
+  /** After each round with all that is known by then; the first one, of no counted round, has no samples. */
+  readonly onRound?: (result: DaemonOnlyResult) => void;
 }
 
 export interface DaemonOnlyRow extends Row {
@@ -116,16 +119,25 @@ class Run {
     for (const { contestant } of this.#opened) await contestant.close();
   }
 
-  rounds(): void {
-    const { rounds, limits = LIMITS } = this.#options;
+  async rounds(share: string): Promise<DaemonOnlyResult> {
+    const { command, rounds, onRound, limits = LIMITS } = this.#options;
+    const machine = describeMachine(share);
+    const contestants = this.#opened.map(({ info }) => info);
+    const resultOf = (done: number): DaemonOnlyResult => {
+      return { format: 1, machine, command, rounds: done, contestants, rows: this.#open };
+    };
     const warmUp = { ...limits, seconds: Math.max(limits.seconds, WARM_UP_SECONDS) };
     for (let round = 0; round <= rounds; round += 1) {
       // Who comes first has the machine as the row before has left it: each in turn.
       const order = round % 2 === 0 ? this.#opened : this.#opened.toReversed();
       for (const [i, row] of this.#rows.entries()) {
         for (const each of order) this.#measure(each, row, this.#open[i], round, round === 0 ? warmUp : limits);
+        // Our client never waits for an event: without this nobody would hear a Ctrl-C.
+        await nextTurn();
       }
+      onRound?.(resultOf(round));
     }
+    return resultOf(rounds);
   }
 
   #measure({ info, contestant }: Opened, row: ClientRow, open: OpenRow, round: number, limits: Limits): void {
@@ -147,12 +159,6 @@ class Run {
     this.#done += 1;
     onProgress({ round, rounds, suite: 'daemon', contestant: label, step: name, part });
   }
-
-  result(share: string): DaemonOnlyResult {
-    const { command, rounds } = this.#options;
-    const contestants = this.#opened.map(({ info }) => info);
-    return { format: 1, machine: describeMachine(share), command, rounds, contestants, rows: this.#open };
-  }
 }
 
 /**
@@ -168,8 +174,7 @@ export async function runDaemonOnly(options: DaemonOnlyOptions): Promise<DaemonO
     mkdirSync(share);
     fillShare(share);
     await run.open(folder, share);
-    run.rounds();
-    return run.result(share);
+    return await run.rounds(share);
   } finally {
     await run.close();
     remove();

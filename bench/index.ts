@@ -2,7 +2,7 @@
 export { type BenchOptions, plansOf, runBench } from './bench.ts';
 export { type DaemonOnlyOptions, runDaemonOnly } from './daemon-only.ts';
 export { PLANS, QUICK_IDS } from './plans.ts';
-export { readResult, writeReport } from './report/index.ts';
+export { makeReportFolder, readResult, writeReport } from './report/index.ts';
 export type { BenchResult } from './results.ts';
 export type { RunProgress } from './run.ts';
 export { benchSuites, SUITE_NAMES, type SuiteOptions } from './suites/index.ts';

@@ -24,7 +24,12 @@ export interface RunOptions {
   /** Timed ones; the one before them counts messages, and warms all up. */
   readonly rounds: number;
   readonly onProgress: (progress: RunProgress) => void;
+  /** After each round with all that is known by then: how many timed ones there were, 0 after the one that counts. */
+  readonly onRound: (rows: readonly Row[], rounds: number) => void;
 }
+
+/** Whom it is about. */
+type Guests = Pick<Contest, 'contestants' | 'sharedDir'>;
 
 const DROP_CACHES = 'sync; echo 3 > /proc/sys/vm/drop_caches';
 const WRITE_BACK = 'sync';
@@ -53,11 +58,11 @@ export async function fillFolders(sharedDir: string, suites: readonly Suite[], i
 
 class Run {
   readonly rows: OpenRow[];
-  readonly #contest: Contest;
+  readonly #contest: Guests;
   readonly #options: RunOptions;
   #done = 0;
 
-  constructor(contest: Contest, options: RunOptions) {
+  constructor(contest: Guests, options: RunOptions) {
     this.#contest = contest;
     this.#options = options;
     this.rows = options.suites.flatMap(({ name, steps }) =>
@@ -68,7 +73,7 @@ class Run {
   }
 
   async all(): Promise<void> {
-    const { rounds, suites } = this.#options;
+    const { rounds, suites, onRound } = this.#options;
     const { contestants } = this.#contest;
     for (const vm of new Set(contestants.map((each) => each.vm))) await countMessages(vm);
     for (let round = 0; round <= rounds; round += 1) {
@@ -76,6 +81,7 @@ class Run {
       // Who comes first has the machine as the suite before has left it: each in turn.
       const order = [...contestants.slice(first), ...contestants.slice(0, first)];
       for (const suite of suites) for (const each of order) await this.#suite(round, suite, each);
+      onRound(this.rows, round);
     }
   }
 
@@ -131,7 +137,7 @@ class Run {
 }
 
 /** Has all contestants do all suites. Throws where a guest or a daemon has gone. */
-export async function runSuites(contest: Contest, options: RunOptions): Promise<readonly Row[]> {
+export async function runSuites(contest: Guests, options: RunOptions): Promise<readonly Row[]> {
   const run = new Run(contest, options);
   await run.all();
   return run.rows;

@@ -55,6 +55,7 @@ function suite(seen: string[]): Suite {
 test('contestants take turns, and each has its rates, its messages, its CPU time or its failure', async () => {
   const seen: string[] = [];
   const told: RunProgress[] = [];
+  const samples: number[] = [];
   const result = await runBench({
     plans: plansOf(IDS, ['9p']),
     suites: [suite(seen)],
@@ -64,6 +65,7 @@ test('contestants take turns, and each has its rates, its messages, its CPU time
     version: '1.2.3',
     progress: silent,
     onProgress: (progress) => told.push(progress),
+    onRound: ({ rounds, rows: [row] }) => samples.push(rounds, row.samples['9p-none']?.length ?? 0),
   });
   const [cat, cached, fails] = result.rows;
   const turns = (round: number): string[] => seen.slice(round * 3, round * 3 + 3).map((each) => each.split('/')[2]);
@@ -84,6 +86,7 @@ test('contestants take turns, and each has its rates, its messages, its CPU time
     result.contestants.map(({ version }) => version === '1.2.3'),
     [false, true, true],
   );
+  assert.deepEqual(samples, [0, 0, 1, 1, 2, 2]);
   assert.equal(told.length, 27);
   assert.equal(told[0].part, 0);
   assert(told[26].part < 1 && told[26].part > 0.9);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { after, test } from 'node:test';
@@ -10,7 +10,7 @@ import { documentOf } from './document.ts';
 import { htmlOf } from './html.ts';
 import { readResult } from './read.ts';
 import { RESULT, row } from './testing.ts';
-import { writeReport } from './write.ts';
+import { makeReportFolder, writeReport } from './write.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'virtiofs-report-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -23,6 +23,27 @@ test('a report is Markdown, a page, the raw result, and a file for each chart th
   const shown = [...markdown.matchAll(/!\[[^\]]*\]\(([^)]*)\)/g)].map(([, path]) => path);
   assert.deepEqual(shown, names.slice(3));
   for (const path of paths.slice(3)) assert.match(readFileSync(path, 'utf8'), /<svg .*<\/svg>\n$/s);
+});
+
+test('a report of a round that only counted has its counts, and no figures', () => {
+  const counted = { ...RESULT, rounds: 0, rows: RESULT.rows.map((each) => ({ ...each, samples: {} })) };
+  const [markdown] = writeReport(counted, join(folder, 'counted'));
+  assert.match(readFileSync(markdown, 'utf8'), /0 rounds: .*Messages for an operation/s);
+  assert.doesNotMatch(readFileSync(markdown, 'utf8'), /NaN|undefined|Infinity/);
+});
+
+test('a folder in which no report can be is refused, with why', () => {
+  const file = join(folder, 'file');
+  writeFileSync(file, '');
+  for (const path of [file, join(file, 'below')]) {
+    const refused = { name: 'UserError', message: /file.*: no report can be written there: a file is in the way/ };
+    assert.throws(() => makeReportFolder(path), refused);
+    assert.throws(() => writeReport(RESULT, path), refused);
+  }
+  assert.throws(() => makeReportFolder('/proc/none'), { name: 'UserError', message: /ENOENT.*--out names another/ });
+  const inWay = join(folder, 'in-way');
+  mkdirSync(join(inWay, 'result.json'), { recursive: true });
+  assert.throws(() => writeReport(RESULT, inWay), { name: 'UserError', message: /EISDIR/ });
 });
 
 test('a result that was written is read as it was', () => {

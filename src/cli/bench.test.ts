@@ -1,9 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { test } from 'node:test';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
+
+const FOLDER = mkdtempSync(join(tmpdir(), 'virtiofs-bench-'));
+after(() => rmSync(FOLDER, { recursive: true }));
 
 function bench(...args: string[]): { status: number | null; stderr: string; stdout: string } {
   const command = ['--disable-warning=ExperimentalWarning', MAIN, 'bench', ...args];
@@ -31,7 +37,12 @@ for (const [title, args, error] of [
     /--suite smallfile: it takes the name smallfile and the folder/,
   ],
   ['a folder that is no checkout', ['--suite', 'smallfile', '/'], /this is no checkout of smallfile/],
-  ['a virtiofsd that is not there', ['--virtiofsd', '/nowhere'], /\/nowhere: Rust virtiofsd cannot be run: .*ENOENT/],
+  [
+    'a virtiofsd that is not there',
+    ['--virtiofsd', '/nowhere', '--out', FOLDER],
+    /\/nowhere: Rust virtiofsd cannot be run: .*ENOENT/,
+  ],
+  ['a report where a file is', ['--out', MAIN], /main\.ts: no report can be written there: a file is in the way/],
   ['a folder that is not there', ['--dir', '/nowhere'], /\/nowhere: there is no such directory/],
 ] as const) {
   test(`bench refuses ${title} before anything is booted`, () => {

@@ -7,6 +7,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import {
   type BenchResult,
   benchSuites,
+  makeReportFolder,
   PLANS,
   plansOf,
   QUICK_IDS,
@@ -101,6 +102,7 @@ function commandLine(args: readonly string[]): string {
 
 async function bench(options: Options, command: Command): Promise<void> {
   const out = resolve(options.out);
+  let paths: readonly string[] = [];
   const common = {
     parent: directoryOf(options.dir),
     virtiofsd: options.virtiofsd,
@@ -108,26 +110,36 @@ async function bench(options: Options, command: Command): Promise<void> {
     version: command.parent?.version() ?? '',
     progress: progressTo(process.stderr),
     onProgress: showProgress(),
+    // What comes later may fail, or be broken off.
+    onRound: (result: BenchResult): void => {
+      paths = writeReport(result, out);
+    },
   };
-  const result: BenchResult = options.daemonOnly ? await daemonOnly(options, common) : await inGuests(options, common);
-  process.stderr.write(process.stderr.isTTY ? CLEAR_LINE : '');
-  for (const path of writeReport(result, out)) process.stdout.write(`${relative('', path)}\n`);
+  const measure = options.daemonOnly ? daemonOnly(options, common) : inGuests(options, common);
+  makeReportFolder(out);
+  try {
+    await withGuestErrors(measure);
+  } finally {
+    process.stderr.write(process.stderr.isTTY ? CLEAR_LINE : '');
+    for (const path of paths) process.stdout.write(`${relative('', path)}\n`);
+  }
 }
 
 type Common = Omit<Parameters<typeof runBench>[0], 'plans' | 'suites' | 'rounds'>;
 
-function inGuests(options: Options, common: Common): Promise<BenchResult> {
+/** What has to be measured. Throws UserError for what is not there. */
+function inGuests(options: Options, common: Common): () => Promise<BenchResult> {
   const { quick, workloads, peers } = options;
   const suites = benchSuites(workloads, { quick, smallfile: smallfileOf(options) });
   const ids = options.contestants ?? (quick ? QUICK_IDS : PLANS.map(({ id }) => id));
   const plans = plansOf(ids, peers);
   const rounds = options.rounds ?? (quick ? 1 : ROUNDS);
-  return withGuestErrors(() => runBench({ ...common, plans, suites, rounds }));
+  return () => runBench({ ...common, plans, suites, rounds });
 }
 
-function daemonOnly(options: Options, common: Common): Promise<BenchResult> {
+function daemonOnly(options: Options, common: Common): () => Promise<BenchResult> {
   const rounds = options.rounds ?? (options.quick ? 3 : DAEMON_ONLY_ROUNDS);
-  return withGuestErrors(() => runDaemonOnly({ ...common, rounds, peer: options.peers.includes('virtiofsd') }));
+  return () => runDaemonOnly({ ...common, rounds, peer: options.peers.includes('virtiofsd') });
 }
 
 /** On a terminal one line that changes; elsewhere a line for each contestant's turn. */
