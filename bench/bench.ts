@@ -40,7 +40,7 @@ export function plansOf(ids: readonly string[], peers: readonly string[]): Plan[
   return PLANS.filter(({ id, kind }) => ids.includes(id) && (kind === 'virtiofs' || peers.includes(kind)));
 }
 
-/** Boots, measures, ends all. Throws LabError where a guest or a daemon fails. */
+/** Boots, measures, ends all; leaves out who cannot be started. Throws LabError where a guest or a daemon fails. */
 export async function runBench(options: BenchOptions): Promise<BenchResult> {
   const { plans, suites, rounds, parent, command, version, progress, onProgress, onRound } = options;
   const withPeer = plans.some(({ kind }) => kind === 'virtiofsd');
@@ -65,9 +65,12 @@ export async function runBench(options: BenchOptions): Promise<BenchResult> {
     const kernel = await vm.sh('uname -r');
     const guest = { ...GUEST, accelerator: vm.accel, qemu: vm.qemuVersion, kernel };
     const versions = { '9p': vm.qemuVersion, virtiofs: version, virtiofsd: peer?.version ?? '' };
-    const contestants = plans.map((plan): ContestantInfo => ({ ...plan, version: versions[plan.kind] }));
+    const contestants = contest.contestants.map(
+      ({ plan }): ContestantInfo => ({ ...plan, version: versions[plan.kind] }),
+    );
+    const leftOut = contest.leftOut.length === 0 ? undefined : contest.leftOut;
     const resultOf = (rows: readonly Row[], done: number): BenchResult => {
-      return { format: 1, machine: { ...machine, guest }, command, rounds: done, contestants, rows };
+      return { format: 1, machine: { ...machine, guest }, command, rounds: done, contestants, leftOut, rows };
     };
     const rows = await runSuites(contest, {
       suites,

@@ -15,8 +15,10 @@ import {
   startDaemon,
   type Vm,
 } from '../lab/index.ts';
-import type { Peer } from './peer.ts';
+import { leaveOut, someoneIsLeft } from './left-out.ts';
+import { type Peer, sandboxOf } from './peer.ts';
 import type { Plan } from './plans.ts';
+import type { LeftOut } from './results.ts';
 
 /** The folder in a guest. */
 export interface Contestant {
@@ -50,6 +52,8 @@ const BOOT_LIMIT_MS = 180_000;
 
 export class Contest {
   readonly contestants: Contestant[] = [];
+  /** Plans that are not among them, because this machine could not start them. */
+  readonly leftOut: LeftOut[] = [];
   /** The folder on the host. */
   readonly sharedDir: string;
   readonly #options: ContestOptions;
@@ -65,7 +69,7 @@ export class Contest {
     this.#remove = removeAtExit(this.#folder);
   }
 
-  /** Boots all guests, one after another. */
+  /** Boots all guests, one after another. Throws LabError where nobody can be started, or a guest of several. */
   static async open(options: ContestOptions): Promise<Contest> {
     const contest = new Contest(options);
     try {
@@ -75,7 +79,9 @@ export class Contest {
       const { plans } = options;
       await contest.#boot(plans.filter(({ daxWindow }) => daxWindow === undefined));
       // A guest for each window: QEMU tells every vhost-user device of a guest of each range that one has mapped.
-      for (const plan of plans) if (plan.daxWindow !== undefined) await contest.#boot([plan]);
+      for (const plan of plans)
+        if (plan.daxWindow !== undefined) await contest.#orLeaveOut(plan, () => contest.#boot([plan]));
+      someoneIsLeft(contest.contestants.length, contest.leftOut);
       const order = plans.map(({ id }) => id);
       contest.contestants.sort((a, b) => order.indexOf(a.plan.id) - order.indexOf(b.plan.id));
       return contest;
@@ -92,13 +98,23 @@ export class Contest {
     this.#remove();
   }
 
+  async #orLeaveOut(plan: Plan, start: () => Promise<void>): Promise<void> {
+    try {
+      await start();
+    } catch (error) {
+      this.leftOut.push(leaveOut(plan.label, error, this.#options.progress ?? silent));
+    }
+  }
+
   /** One guest with all of them: a share that nobody uses takes nothing from the others. */
   async #boot(plans: readonly Plan[]): Promise<void> {
-    if (plans.length === 0) return;
     const { packages, progress = silent, machine } = this.#options;
-    const tools = packages.length === 0 ? undefined : (await fetchTools(packages, { progress })).tree;
     const served: { plan: Plan; share: Share; daemon?: Daemon }[] = [];
-    for (const plan of plans) served.push({ plan, ...(await this.#serve(plan)) });
+    for (const plan of plans) {
+      await this.#orLeaveOut(plan, async () => void served.push({ plan, ...(await this.#serve(plan)) }));
+    }
+    if (served.length === 0) return;
+    const tools = packages.length === 0 ? undefined : (await fetchTools(packages, { progress })).tree;
     const vm = await boot({
       cpus: CPUS,
       memoryMiB: MEMORY_MIB,
@@ -124,7 +140,7 @@ export class Contest {
     const socketPath = join(this.#folder, id);
     const args = [
       ...(writeback ? ['--writeback'] : []),
-      ...(kind === 'virtiofsd' ? ['--sandbox', 'chroot'] : []),
+      ...(kind === 'virtiofsd' ? ['--sandbox', sandboxOf(process.getuid?.())] : []),
       ...(daxWindow === undefined ? [] : ['--tag', id, '--dax-window', daxWindow]),
     ];
     const command = kind === 'virtiofs' ? undefined : this.#options.peer?.command;

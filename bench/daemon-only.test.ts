@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -11,6 +11,13 @@ import { type DaemonOnlyProgress, type DaemonOnlyResult, runDaemonOnly } from '.
 const ROUNDS = 2;
 const OPERATIONS = 5;
 
+const PEER_THAT_ENDS = `#!/bin/sh
+[ "$1" = --version ] && echo virtiofsd 1.2.3 && exit
+echo so it goes
+echo not on /some/machine today
+exit 3
+`;
+
 const BROKEN: ClientRow = {
   name: 'broken',
   noun: 'failures',
@@ -20,7 +27,10 @@ const BROKEN: ClientRow = {
 };
 
 /** Our daemon alone, few operations of each row: the result, and what was told on the way. */
-async function measured(rows: readonly ClientRow[]): Promise<[DaemonOnlyResult, DaemonOnlyProgress[]]> {
+async function measured(
+  rows: readonly ClientRow[],
+  virtiofsd?: string,
+): Promise<[DaemonOnlyResult, DaemonOnlyProgress[]]> {
   const parent = mkdtempSync(join(tmpdir(), 'virtiofs-test-'));
   const told: DaemonOnlyProgress[] = [];
   const rounds: [number, number][] = [];
@@ -30,7 +40,8 @@ async function measured(rows: readonly ClientRow[]): Promise<[DaemonOnlyResult, 
       rounds: ROUNDS,
       limits: { seconds: Infinity, operations: OPERATIONS },
       rows,
-      peer: false,
+      peer: virtiofsd !== undefined,
+      virtiofsd,
       command: 'a test',
       version: '1.2.3',
       progress: silent,
@@ -71,6 +82,20 @@ test('each row of daemon-only has a sample for each round, with the CPU time of 
       assert.ok(seconds > 0 && daemonCpuSeconds >= 0 && clientCpuSeconds >= 0, name);
       assert.ok(p50Us > 0 && p99Us >= p50Us, name);
     }
+  }
+});
+
+test('a daemon that does not start is left out with what it said last, and the other is measured', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'virtiofs-test-'));
+  try {
+    const program = join(folder, 'virtiofsd');
+    writeFileSync(program, PEER_THAT_ENDS, { mode: 0o755 });
+    const [{ contestants, leftOut, rows }] = await measured([ROWS[0]], program);
+    assert.deepEqual([contestants.map(({ id }) => id), rows[0].samples.virtiofs.length], [['virtiofs'], ROUNDS]);
+    const why = 'the daemon ended (exit code 3) before it was ready: not on PATH today';
+    assert.deepEqual(leftOut, [{ label: 'Rust virtiofsd', why }]);
+  } finally {
+    rmSync(folder, { recursive: true });
   }
 });
 

@@ -7,9 +7,10 @@ import { messageOf, type Progress, removeAtExit } from '../lab/index.ts';
 import type { CacheMode } from '../src/client/index.ts';
 import { type ClientSample, Contestant, type Limits } from './client-contestant.ts';
 import { type ClientRow, fillShare, ROWS } from './client-rows.ts';
+import { leaveOut, someoneIsLeft } from './left-out.ts';
 import { describeMachine } from './machine-info.ts';
 import { findPeer } from './peer.ts';
-import type { BenchResult, ContestantInfo, Row } from './results.ts';
+import type { BenchResult, ContestantInfo, LeftOut, Row } from './results.ts';
 
 /** What both daemons are told: the client believes what it is told to believe, whatever the daemon says. */
 const DAEMON_CACHE = 'auto';
@@ -78,6 +79,7 @@ interface Opened {
 class Run {
   readonly #options: DaemonOnlyOptions;
   readonly #opened: Opened[] = [];
+  readonly #leftOut: LeftOut[] = [];
   readonly #rows: readonly ClientRow[];
   readonly #open: readonly OpenRow[];
   #done = 0;
@@ -96,23 +98,23 @@ class Run {
     const common = { cache: DAEMON_CACHE, writeback: false };
     const add = async (info: ContestantInfo, args: readonly string[], command?: readonly string[]): Promise<void> => {
       const socketPath = join(folder, info.id);
-      const contestant = await Contestant.open({
-        label: info.label,
-        share,
-        socketPath,
-        command,
-        args,
-        client: { cache },
-      });
-      this.#opened.push({ info, contestant });
+      const { label } = info;
+      try {
+        const contestant = await Contestant.open({ label, share, socketPath, command, args, client: { cache } });
+        this.#opened.push({ info, contestant });
+      } catch (error) {
+        this.#leftOut.push(leaveOut(label, error, progress));
+      }
     };
     await add({ ...common, id: 'virtiofs', label: 'virtiofs', kind: 'virtiofs', version }, []);
-    if (!peer) return;
-    const { command, version: theirVersion } = await findPeer(virtiofsd, progress);
-    const theirs = { ...common, id: 'virtiofsd', label: 'Rust virtiofsd', kind: 'virtiofsd' } as const;
-    // As this project's daemon runs here; what a sandbox keeps away costs nothing for a request.
-    const args = ['--sandbox', 'none', ...virtiofsdArgs];
-    await add({ ...theirs, version: theirVersion }, args, command);
+    if (peer) {
+      const { command, version: theirVersion } = await findPeer(virtiofsd, progress);
+      const theirs = { ...common, id: 'virtiofsd', label: 'Rust virtiofsd', kind: 'virtiofsd' } as const;
+      // As this project's daemon runs here; what a sandbox keeps away costs nothing for a request.
+      const args = ['--sandbox', 'none', ...virtiofsdArgs];
+      await add({ ...theirs, version: theirVersion }, args, command);
+    }
+    someoneIsLeft(this.#opened.length, this.#leftOut);
   }
 
   async close(): Promise<void> {
@@ -123,8 +125,9 @@ class Run {
     const { command, rounds, onRound, limits = LIMITS } = this.#options;
     const machine = describeMachine(share);
     const contestants = this.#opened.map(({ info }) => info);
+    const leftOut = this.#leftOut.length === 0 ? undefined : this.#leftOut;
     const resultOf = (done: number): DaemonOnlyResult => {
-      return { format: 1, machine, command, rounds: done, contestants, rows: this.#open };
+      return { format: 1, machine, command, rounds: done, contestants, leftOut, rows: this.#open };
     };
     const warmUp = { ...limits, seconds: Math.max(limits.seconds, WARM_UP_SECONDS) };
     for (let round = 0; round <= rounds; round += 1) {
@@ -163,7 +166,8 @@ class Run {
 
 /**
  * Has this project's daemon, and Rust virtiofsd where it is wanted, serve the same folder to our client, and do the
- * same in turn. Throws LabError where there is no virtiofsd, or a daemon ends.
+ * same in turn. Who does not start is left out. Throws LabError where there is no virtiofsd, or nobody starts, or a
+ * daemon ends.
  */
 export async function runDaemonOnly(options: DaemonOnlyOptions): Promise<DaemonOnlyResult> {
   const folder = mkdtempSync(join(options.parent, 'virtiofs-client-'));

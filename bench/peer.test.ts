@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 
-import { findPeer } from './peer.ts';
+import { findPeer, sandboxOf } from './peer.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'virtiofs-peer-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -34,6 +34,10 @@ test('a peer that cannot be run is refused with its path, why, and what to do', 
       return true;
     });
   }
+});
+
+test('the sandbox of a peer is one that its user may have', () => {
+  assert.deepEqual([sandboxOf(0), sandboxOf(1000), sandboxOf(undefined)], ['chroot', 'none', 'none']);
 });
 
 test('a program that is something else is no peer', async () => {

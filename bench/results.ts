@@ -19,6 +19,14 @@ export interface ContestantInfo {
   readonly version: string;
 }
 
+/** Who could not be started. */
+export interface LeftOut {
+  /** As that of ContestantInfo. */
+  readonly label: string;
+  /** One line, without paths. */
+  readonly why: string;
+}
+
 /** One contestant, one row, one round. */
 export interface Sample {
   readonly operations: number;
@@ -81,5 +89,7 @@ export interface BenchResult {
   readonly command: string;
   readonly rounds: number;
   readonly contestants: readonly ContestantInfo[];
+  /** Absent: nobody. */
+  readonly leftOut?: readonly LeftOut[];
   readonly rows: readonly Row[];
 }

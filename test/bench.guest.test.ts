@@ -1,9 +1,9 @@
 /** `virtiofs bench` in a guest: what it counts, and what it makes of steps that fail. */
 import assert from 'node:assert/strict';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 
 import { plansOf, runBench, type RunProgress } from '../bench/index.ts';
 import type { Suite } from '../bench/workload.ts';
@@ -11,6 +11,16 @@ import { silent } from '../lab/index.ts';
 
 const FILES = 20;
 const IDS = ['9p-none', 'virtiofs-never', 'virtiofs-always'];
+
+const temporary = mkdtempSync(join(tmpdir(), 'virtiofs-bench-'));
+after(() => rmSync(temporary, { recursive: true }));
+
+/** Says that it is Rust virtiofsd, and ends when it shall serve. */
+function peerThatEnds(): string {
+  const path = join(temporary, 'virtiofsd');
+  writeFileSync(path, '#!/bin/sh\n[ "$1" = --version ] && echo virtiofsd 1.2.3 && exit\nexit 3\n', { mode: 0o755 });
+  return path;
+}
 
 function suite(seen: string[]): Suite {
   return {
@@ -52,12 +62,13 @@ function suite(seen: string[]): Suite {
   };
 }
 
-test('contestants take turns, and each has its rates, its messages, its CPU time or its failure', async () => {
+test('contestants that start take turns: each has its rates, its messages, its CPU time or its failure', async () => {
   const seen: string[] = [];
   const told: RunProgress[] = [];
   const samples: number[] = [];
   const result = await runBench({
-    plans: plansOf(IDS, ['9p']),
+    plans: plansOf([...IDS, 'virtiofsd-auto'], ['9p', 'virtiofsd']),
+    virtiofsd: peerThatEnds(),
     suites: [suite(seen)],
     rounds: 2,
     parent: tmpdir(),
@@ -86,6 +97,8 @@ test('contestants take turns, and each has its rates, its messages, its CPU time
     result.contestants.map(({ version }) => version === '1.2.3'),
     [false, true, true],
   );
+  const why = 'the daemon ended (exit code 3) before it was ready';
+  assert.deepEqual(result.leftOut, [{ label: 'Rust virtiofsd auto', why }]);
   assert.deepEqual(samples, [0, 0, 1, 1, 2, 2]);
   assert.equal(told.length, 27);
   assert.equal(told[0].part, 0);

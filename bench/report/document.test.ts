@@ -36,6 +36,14 @@ test('the report describes the machine', () => {
   ]);
 });
 
+test('the report names who could not be started, and why', () => {
+  assert.doesNotMatch(markdownOf(documentOf(RESULT)), /Could not be started/);
+  const leftOut = [{ label: 'virtiofs never dax', why: 'the daemon ended' }];
+  assert.deepEqual(below({ ...RESULT, leftOut }, '### Could not be started'), [
+    '- virtiofs never dax: the daemon ended',
+  ]);
+});
+
 test('without KVM the report says what counts then; with KVM, and without a guest, it does not', () => {
   const { machine } = RESULT;
   const { guest, ...host } = machine;

@@ -67,6 +67,7 @@ export function documentOf(result: BenchResult): Part[] {
     ...(chart === undefined ? [] : [{ kind: 'chart', chart } as const]),
     heading(2, 'Contestants'),
     contestantTable(result.contestants),
+    ...leftOutParts(result),
     ...SUITE_NAMES.flatMap((suite) => suiteParts(result, suite)),
     ...ninePParts(result),
     ...peerParts(result),
@@ -99,6 +100,14 @@ function contestantTable(contestants: readonly ContestantInfo[]): Table {
     return [label, cache, writeback ? 'yes' : NONE, daxWindow, version];
   });
   return { kind: 'table', head: ['', 'cache', 'writeback', 'DAX window', 'version'], rows };
+}
+
+function leftOutParts({ leftOut = [] }: BenchResult): Part[] {
+  if (leftOut.length === 0) return [];
+  return [
+    heading(3, 'Could not be started'),
+    { kind: 'list', items: leftOut.map(({ label, why }) => `${label}: ${why}`) },
+  ];
 }
 
 /** How many goals are met. */

@@ -83,6 +83,7 @@ const contestant = shape({
   cache: text,
   writeback: boolean,
   daxWindow: optional(text),
+  queues: optional(amount),
   version: text,
 });
 
@@ -110,6 +111,7 @@ const benchResult = shape({
   command: text,
   rounds: amount,
   contestants: listOf(contestant),
+  leftOut: optional(listOf(shape({ label: text, why: text }))),
   rows: listOf(row),
 });
 

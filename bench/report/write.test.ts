@@ -114,6 +114,8 @@ test('what is no result is refused, with the place that is wrong', () => {
     ],
     [changed(['contestants', 1, 'writeback'], 0), 'it.contestants[1].writeback should be true or false; it is 0'],
     [changed(['contestants', 1, 'daxWindow'], 5), 'it.contestants[1].daxWindow should be a text; it is 5'],
+    [changed(['leftOut'], [{ label: 'dax' }]), 'it.leftOut[0].why should be a text; it is missing'],
+    [changed(['contestants', 1, 'queues'], '4'), 'it.contestants[1].queues should be a number of 0 or more; it is "4"'],
     [changed(['rows'], {}), 'it.rows should be a list; it is {}'],
     [
       changed(['rows', 0, 'samples', 'auto', 1, 'seconds'], null),
