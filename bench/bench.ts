@@ -37,7 +37,13 @@ export function plansOf(ids: readonly string[], peers: readonly string[]): Plan[
   if (unknown !== undefined) {
     throw new UserError(`There is no contestant ${unknown}: there are ${PLANS.map(({ id }) => id).join(', ')}.`);
   }
-  return PLANS.filter(({ id, kind }) => ids.includes(id) && (kind === 'virtiofs' || peers.includes(kind)));
+  const plans = PLANS.filter(({ id, kind }) => ids.includes(id) && (kind === 'virtiofs' || peers.includes(kind)));
+  if (plans.length === 0) {
+    throw new UserError(
+      `Of the contestants ${ids.join(', ')} none is left with the peers ${peers.join(', ') || 'none'}.`,
+    );
+  }
+  return plans;
 }
 
 /** Boots, measures, ends all; leaves out who cannot be started. Throws LabError where a guest or a daemon fails. */

@@ -23,6 +23,14 @@ test('without a peer its contestants stay away, and this project does not', () =
   assert.deepEqual([...new Set(left.map(({ kind }) => kind))], ['9p', 'virtiofs']);
 });
 
+test('contestants of peers that stay away are refused when there is no other', () => {
+  assert.throws(() => plansOf(['9p-none', '9p-loose'], ['virtiofsd']), {
+    name: 'UserError',
+    message: 'Of the contestants 9p-none, 9p-loose none is left with the peers virtiofsd.',
+  });
+  assert.throws(() => plansOf(['9p-none'], []), { message: /with the peers none\.$/ });
+});
+
 test('an id that nobody has is refused with all that there are', () => {
   assert.throws(
     () => plansOf(['virtiofs-never', 'virtiofs-nerver'], []),

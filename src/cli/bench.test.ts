@@ -43,6 +43,21 @@ for (const [title, args, error] of [
     /\/nowhere: Rust virtiofsd cannot be run: .*ENOENT/,
   ],
   ['a report where a file is', ['--out', MAIN], /main\.ts: no report can be written there: a file is in the way/],
+  [
+    'workloads and contestants without a guest',
+    ['--daemon-only', '--contestants', '9p-none', '--workloads', 'fio'],
+    /--daemon-only does not go with --workloads, --contestants: there is no guest/,
+  ],
+  [
+    'a suite without a guest',
+    ['--daemon-only', '--suite', 'smallfile', '/'],
+    /--daemon-only does not go with --suite: there is no guest/,
+  ],
+  [
+    '9p without a guest',
+    ['--daemon-only', '--peers', '9p,virtiofsd'],
+    /--daemon-only does not go with --peers 9p,virtiofsd: 9p is for guests/,
+  ],
   ['a folder that is not there', ['--dir', '/nowhere'], /\/nowhere: there is no such directory/],
 ] as const) {
   test(`bench refuses ${title} before anything is booted`, () => {

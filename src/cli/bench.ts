@@ -66,6 +66,23 @@ function parseWords(allowed: readonly string[]): (text: string) => string[] {
   };
 }
 
+const parsePeerNames = parseWords(PEERS);
+
+function parsePeers(text: string): string[] {
+  return text === 'none' ? [] : parsePeerNames(text);
+}
+
+/** Options, by their names in Options, that say nothing without a guest. */
+const ABOUT_GUESTS = ['workloads', 'contestants', 'suite'];
+
+/** Throws UserError for those of some options that were given, beside one that they do not go with. */
+function refuseBeside(command: Command, flag: string, names: readonly string[], why: string): void {
+  const given = names.filter((name) => command.getOptionValueSource(name) === 'cli');
+  if (given.length === 0) return;
+  const flags = command.options.filter((each) => given.includes(each.attributeName())).map(({ long }) => long);
+  throw new UserError(`${flag} does not go with ${flags.join(', ')}: ${why}. Leave one of them out.`);
+}
+
 /** Adds `virtiofs bench`. */
 export function registerBench(program: Command): void {
   program
@@ -73,7 +90,7 @@ export function registerBench(program: Command): void {
     .description('measure shares in guests, beside virtio-9p and Rust virtiofsd')
     .option('--quick', 'less of everything: some minutes', false)
     .option('--daemon-only', 'no guest: our client asks the daemons', false)
-    .option('--peers <names>', 'who is measured beside: 9p, virtiofsd', parseWords(PEERS), PEERS)
+    .option('--peers <names>', 'who is measured beside: 9p, virtiofsd; or none', parsePeers, PEERS)
     .option('--workloads <names>', SUITE_NAMES.join(', '), parseWords(SUITE_NAMES), SUITE_NAMES)
     .option('--contestants <ids>', 'who takes part (default: all; with --quick some)', (text) => text.split(','))
     .option('--suite <name and dir...>', 'a public tool from a checkout instead of our own: smallfile DIR')
@@ -115,7 +132,7 @@ async function bench(options: Options, command: Command): Promise<void> {
       paths = writeReport(result, out);
     },
   };
-  const measure = options.daemonOnly ? daemonOnly(options, common) : inGuests(options, common);
+  const measure = options.daemonOnly ? daemonOnly(options, common, command) : inGuests(options, common);
   makeReportFolder(out);
   try {
     await withGuestErrors(measure);
@@ -137,7 +154,14 @@ function inGuests(options: Options, common: Common): () => Promise<BenchResult> 
   return () => runBench({ ...common, plans, suites, rounds });
 }
 
-function daemonOnly(options: Options, common: Common): () => Promise<BenchResult> {
+function daemonOnly(options: Options, common: Common, command: Command): () => Promise<BenchResult> {
+  refuseBeside(command, '--daemon-only', ABOUT_GUESTS, 'there is no guest, and our client asks for always the same');
+  if (options.peers.includes('9p') && command.getOptionValueSource('peers') === 'cli') {
+    throw new UserError(
+      `--daemon-only does not go with --peers ${options.peers.join(',')}: 9p is for guests. ` +
+        'Say --peers virtiofsd, or --peers none.',
+    );
+  }
   const rounds = options.rounds ?? (options.quick ? 3 : DAEMON_ONLY_ROUNDS);
   return () => runDaemonOnly({ ...common, rounds, peer: options.peers.includes('virtiofsd') });
 }
