@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
+import { PLANS } from '../../bench/index.ts';
+
 const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
 
 const FOLDER = mkdtempSync(join(tmpdir(), 'virtiofs-bench-'));
@@ -19,8 +21,18 @@ function bench(...args: string[]): { status: number | null; stderr: string; stdo
 test('bench --help names all contestants, and has examples', () => {
   const { stdout, status } = bench('--help');
   assert.equal(status, 0);
-  assert.match(stdout, /virtiofs-never-dax/);
+  for (const { id } of PLANS) assert.match(stdout, new RegExp(`\\b${id}\\b`));
   assert.match(stdout, /# virtiofs bench --quick/);
+});
+
+test('bench --help fits into 100 columns, and shows defaults as they are typed', () => {
+  const { stdout } = bench('--help');
+  assert.deepEqual(
+    stdout.split('\n').filter((line) => line.length > 100),
+    [],
+  );
+  const text = stdout.replaceAll(/\s+/g, ' ');
+  assert.match(text, /--peers <names> .*\(default: 9p,virtiofsd\).*\(default: smallfile,fio,everyday\)/);
 });
 
 for (const [title, args, error] of [

@@ -2,7 +2,7 @@
 import { tmpdir } from 'node:os';
 import { relative, resolve } from 'node:path';
 
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 
 import {
   type BenchResult,
@@ -40,14 +40,29 @@ const ROUNDS = 3;
 const DAEMON_ONLY_ROUNDS = 9;
 const SECOND_MS = 1000;
 const REDRAW_MS = 200;
+const HELP_COLUMNS = 80;
 const CLEAR_LINE = '\r\u001b[K';
 
-const HELP = `
-Guests are booted with the same folder by virtio-9p, Rust virtiofsd (this machine's, else Debian's is fetched) and
-virtiofs, and made to do the same in turn, round after round. The report is a table and charts in Markdown, a page for
-the browser, and the raw figures.
+/** Words in lines of a help text. */
+function indented(words: readonly string[]): string {
+  const lines: string[] = [];
+  for (const word of words) {
+    const longer = lines.length === 0 ? `  ${word}` : `${lines.at(-1)}, ${word}`;
+    if (longer.length < HELP_COLUMNS) lines.splice(-1, 1, longer);
+    else lines.push(`  ${word}`);
+  }
+  return lines.join(',\n');
+}
 
-Contestants: ${PLANS.map(({ id }) => id).join(', ')}.
+const HELP = `
+Guests are booted with the same folder by virtio-9p, Rust virtiofsd (this machine's, else Debian's
+is fetched) and virtiofs, and made to do the same in turn, round after round. The report is a table
+and charts in Markdown, a page for the browser, and the raw figures; it is written after each round.
+
+Contestants:
+${indented(PLANS.map(({ id }) => id))}
+With --quick, where none are named:
+${indented(QUICK_IDS)}
 
 Examples:
   # virtiofs bench --quick
@@ -88,11 +103,21 @@ export function registerBench(program: Command): void {
   program
     .command('bench')
     .description('measure shares in guests, beside virtio-9p and Rust virtiofsd')
-    .option('--quick', 'less of everything: some minutes', false)
+    .option('--quick', 'less of everything: about 12 minutes without KVM, for the default contestants', false)
     .option('--daemon-only', 'no guest: our client asks the daemons', false)
-    .option('--peers <names>', 'who is measured beside: 9p, virtiofsd; or none', parsePeers, PEERS)
-    .option('--workloads <names>', SUITE_NAMES.join(', '), parseWords(SUITE_NAMES), SUITE_NAMES)
-    .option('--contestants <ids>', 'who takes part (default: all; with --quick some)', (text) => text.split(','))
+    .addOption(
+      new Option('--peers <names>', 'who is measured beside; or none')
+        .argParser(parsePeers)
+        .default(PEERS, PEERS.join(',')),
+    )
+    .addOption(
+      new Option('--workloads <names>', 'what is done')
+        .argParser(parseWords(SUITE_NAMES))
+        .default(SUITE_NAMES, SUITE_NAMES.join(',')),
+    )
+    .option('--contestants <ids>', 'who takes part (default: all; with --quick some: see below)', (text) =>
+      text.split(','),
+    )
     .option('--suite <name and dir...>', 'a public tool from a checkout instead of our own: smallfile DIR')
     .option('--rounds <n>', `how often all is measured (default: ${ROUNDS}; --quick: 1)`, parseCount)
     .option('--virtiofsd <program>', "Rust virtiofsd (default: this machine's, or Debian's)")
