@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
@@ -10,6 +10,8 @@ import { PLANS } from '../../bench/index.ts';
 
 const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
 
+const PACKAGE = fileURLToPath(new URL('../../package.json', import.meta.url));
+const RESULT = fileURLToPath(new URL('../../bench/results/result.json', import.meta.url));
 const FOLDER = mkdtempSync(join(tmpdir(), 'virtiofs-bench-'));
 after(() => rmSync(FOLDER, { recursive: true }));
 
@@ -23,6 +25,17 @@ test('bench --help names all contestants, and has examples', () => {
   assert.equal(status, 0);
   for (const { id } of PLANS) assert.match(stdout, new RegExp(`\\b${id}\\b`));
   assert.match(stdout, /# virtiofs bench --quick/);
+});
+
+test('bench --from makes the report of a result anew', () => {
+  const out = join(FOLDER, 'again');
+  const { status, stdout, stderr } = bench('--from', RESULT, '--out', out);
+  assert.deepEqual([status, stderr], [0, '']);
+  const paths = stdout.trim().split('\n');
+  assert.deepEqual(paths.map((path) => basename(path)).slice(0, 3), ['report.md', 'index.html', 'result.json']);
+  assert.deepEqual(readdirSync(out).toSorted(), paths.map((path) => basename(path)).toSorted());
+  assert.equal(readFileSync(join(out, 'result.json'), 'utf8'), readFileSync(RESULT, 'utf8'));
+  assert.match(readFileSync(join(out, 'report.md'), 'utf8'), /^# virtiofs bench\n/);
 });
 
 test('bench --help fits into 100 columns, and shows defaults as they are typed', () => {
@@ -70,6 +83,18 @@ for (const [title, args, error] of [
     ['--daemon-only', '--peers', '9p,virtiofsd'],
     /--daemon-only does not go with --peers 9p,virtiofsd: 9p is for guests/,
   ],
+  [
+    'to measure what it has the result of',
+    ['--from', RESULT, '--quick', '--dir', '/', '--out', FOLDER],
+    /--from does not go with --quick, --dir: it measures nothing/,
+  ],
+  [
+    'a result that is none',
+    ['--from', PACKAGE, '--out', FOLDER],
+    /package\.json: no result of virtiofs bench: it\.format/,
+  ],
+  ['a result that is no JSON', ['--from', MAIN, '--out', FOLDER], /main\.ts: no JSON: /],
+  ['a result that is not there', ['--from', '/nowhere'], /cannot read a result of virtiofs bench: ENOENT.*'\/nowhere'/],
   ['a folder that is not there', ['--dir', '/nowhere'], /\/nowhere: there is no such directory/],
 ] as const) {
   test(`bench refuses ${title} before anything is booted`, () => {

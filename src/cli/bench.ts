@@ -12,6 +12,7 @@ import {
   plansOf,
   QUICK_IDS,
   runBench,
+  readResult,
   runDaemonOnly,
   type RunProgress,
   SUITE_NAMES,
@@ -33,6 +34,7 @@ interface Options {
   readonly virtiofsd?: string;
   readonly dir: string;
   readonly out: string;
+  readonly from?: string;
 }
 
 const PEERS = ['9p', 'virtiofsd'];
@@ -69,8 +71,9 @@ Examples:
   # virtiofs bench --peers 9p --workloads smallfile --suite smallfile ~/smallfile
   # virtiofs bench --contestants 9p-loose,virtiofsd-auto,virtiofs-auto --rounds 5
   # virtiofs bench --daemon-only
+  # virtiofs bench --from virtiofs-bench/result.json --out again
 
-Exit codes: 0 measured; 1 wrong use; 125 no guest (QEMU, kernel or boot failed).`;
+Exit codes: 0 reported; 1 wrong use; 125 no guest (QEMU, kernel or boot failed).`;
 
 function parseWords(allowed: readonly string[]): (text: string) => string[] {
   return (text) => {
@@ -89,6 +92,9 @@ function parsePeers(text: string): string[] {
 
 /** Options, by their names in Options, that say nothing without a guest. */
 const ABOUT_GUESTS = ['workloads', 'contestants', 'suite'];
+
+/** And those that say something when nothing is measured. */
+const FROM = ['from', 'out'];
 
 /** Throws UserError for those of some options that were given, beside one that they do not go with. */
 function refuseBeside(command: Command, flag: string, names: readonly string[], why: string): void {
@@ -123,6 +129,7 @@ export function registerBench(program: Command): void {
     .option('--virtiofsd <program>', "Rust virtiofsd (default: this machine's, or Debian's)")
     .option('--dir <dir>', 'where the shared folder is made: its file system is measured', tmpdir())
     .option('--out <dir>', 'where the report is written', 'virtiofs-bench')
+    .option('--from <result.json>', 'nothing is measured: the report of what was')
     .addHelpText('after', HELP)
     .action((options: Options, command: Command) => bench(options, command));
 }
@@ -144,6 +151,12 @@ function commandLine(args: readonly string[]): string {
 
 async function bench(options: Options, command: Command): Promise<void> {
   const out = resolve(options.out);
+  if (options.from !== undefined) {
+    const others = command.options.map((each) => each.attributeName()).filter((name) => !FROM.includes(name));
+    refuseBeside(command, '--from', others, 'it measures nothing');
+    show(writeReport(readResult(options.from), out));
+    return;
+  }
   let paths: readonly string[] = [];
   const common = {
     parent: directoryOf(options.dir),
@@ -163,8 +176,12 @@ async function bench(options: Options, command: Command): Promise<void> {
     await withGuestErrors(measure);
   } finally {
     process.stderr.write(process.stderr.isTTY ? CLEAR_LINE : '');
-    for (const path of paths) process.stdout.write(`${relative('', path)}\n`);
+    show(paths);
   }
+}
+
+function show(paths: readonly string[]): void {
+  for (const path of paths) process.stdout.write(`${relative('', path)}\n`);
 }
 
 type Common = Omit<Parameters<typeof runBench>[0], 'plans' | 'suites' | 'rounds'>;
