@@ -1,11 +1,10 @@
 /** A daemon with our client on it: what operations take, in time and in each process's CPU time. */
-import { readdirSync, readFileSync } from 'node:fs';
-
 import { type Daemon, messageOf, startDaemon } from '../lab/index.ts';
 import { type ConnectOptions, mount, openTransport } from '../src/client/connect.ts';
 import { all, finished, type OpenFile, type Task, type Volume } from '../src/client/index.ts';
 import { type ClientRow, DATA, DATA_FLAGS, type Operate } from './client-rows.ts';
 import type { Sample } from './results.ts';
+import { cpuSeconds } from './watch.ts';
 
 export interface Limits {
   /** Of one run. */
@@ -82,20 +81,20 @@ export class Contestant {
     const operate = row.operation(this.#volume, this.#file);
     const most = Math.min(row.most, limits.operations);
     const latencies: number[] = [];
-    const daemonBefore = cpuNs(this.#daemon.pid);
+    const daemonBefore = cpuSeconds(this.#daemon);
     const clientBefore = process.cpuUsage();
     const began = performance.now();
     const turns = { next: 0, most, end: began + limits.seconds * 1000 };
     this.#run(all(Array.from({ length: row.inFlight }, () => lane(operate, turns, latencies))));
     const seconds = (performance.now() - began) / 1000;
     const client = process.cpuUsage(clientBefore);
-    const daemonNs = cpuNs(this.#daemon.pid) - daemonBefore;
+    const daemonCpuSeconds = cpuSeconds(this.#daemon) - daemonBefore;
     const operations = latencies.length;
     const sorted = Float64Array.from(latencies).toSorted();
     return {
       operations,
       seconds,
-      daemonCpuSeconds: daemonNs / 1e9,
+      daemonCpuSeconds,
       clientCpuSeconds: (client.user + client.system) / 1e6,
       p50Us: sorted[operations >> 1] * 1000,
       p99Us: sorted[Math.floor(operations * 0.99)] * 1000,
@@ -123,13 +122,4 @@ function* lane(operate: Operate, turns: Turns, latencies: number[]): Task<void> 
     latencies.push(then - now);
     now = then;
   }
-}
-
-/** What the threads of a process have run: /proc/PID/task/TID/schedstat, in nanoseconds. */
-function cpuNs(pid: number): number {
-  let sum = 0;
-  for (const tid of readdirSync(`/proc/${pid}/task`)) {
-    sum += Number(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, 'latin1').split(' ')[0]);
-  }
-  return sum;
 }

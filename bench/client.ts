@@ -15,7 +15,8 @@ import { parseArgs } from 'node:util';
 import { progressTo } from '../lab/index.ts';
 import { printTable } from './client-report.ts';
 import { ROWS } from './client-rows.ts';
-import { type DaemonOnlyProgress, runDaemonOnly } from './daemon-only.ts';
+import { runDaemonOnly } from './daemon-only.ts';
+import type { RunProgress } from './run.ts';
 
 const CACHES = ['none', 'auto', 'always'] as const;
 
@@ -47,7 +48,7 @@ const { version } = JSON.parse(readFileSync(new URL('../package.json', import.me
 
 let said = -1;
 /** A line for each round. */
-function tell({ round, rounds }: DaemonOnlyProgress): void {
+function tell({ round, rounds }: RunProgress): void {
   if (round === said) return;
   said = round;
   console.error(round === 0 ? 'warming up' : `round ${round} of ${rounds}`);

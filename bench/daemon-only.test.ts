@@ -6,7 +6,8 @@ import { test } from 'node:test';
 
 import { silent } from '../lab/index.ts';
 import { type ClientRow, ROWS } from './client-rows.ts';
-import { type DaemonOnlyProgress, type DaemonOnlyResult, runDaemonOnly } from './daemon-only.ts';
+import { type DaemonOnlyResult, runDaemonOnly } from './daemon-only.ts';
+import type { RunProgress } from './run.ts';
 
 const ROUNDS = 2;
 const OPERATIONS = 5;
@@ -27,12 +28,9 @@ const BROKEN: ClientRow = {
 };
 
 /** Our daemon alone, few operations of each row: the result, and what was told on the way. */
-async function measured(
-  rows: readonly ClientRow[],
-  virtiofsd?: string,
-): Promise<[DaemonOnlyResult, DaemonOnlyProgress[]]> {
+async function measured(rows: readonly ClientRow[], virtiofsd?: string): Promise<[DaemonOnlyResult, RunProgress[]]> {
   const parent = mkdtempSync(join(tmpdir(), 'virtiofs-test-'));
-  const told: DaemonOnlyProgress[] = [];
+  const told: RunProgress[] = [];
   const rounds: [number, number][] = [];
   try {
     const result = await runDaemonOnly({

@@ -11,21 +11,10 @@ import { leaveOut, someoneIsLeft } from './left-out.ts';
 import { describeMachine } from './machine-info.ts';
 import { findPeer } from './peer.ts';
 import type { BenchResult, ContestantInfo, LeftOut, Row } from './results.ts';
+import type { RunProgress } from './run.ts';
 
 /** What both daemons are told: the client believes what it is told to believe, whatever the daemon says. */
 const DAEMON_CACHE = 'auto';
-
-/** How far it is. */
-export interface DaemonOnlyProgress {
-  /** 0: the one that is not counted, until JavaScript is compiled on both sides. */
-  readonly round: number;
-  readonly rounds: number;
-  readonly suite: 'daemon';
-  readonly contestant: string;
-  readonly step: string;
-  /** 0 to 1. */
-  readonly part: number;
-}
 
 export interface DaemonOnlyOptions {
   /** Where the shared folder is made: its file system is what is measured. */
@@ -49,7 +38,7 @@ export interface DaemonOnlyOptions {
   readonly version: string;
   /** Of what is fetched. */
   readonly progress: Progress;
-  readonly onProgress: (progress: DaemonOnlyProgress) => void;
+  readonly onProgress: (progress: RunProgress) => void;
   /** After each round with all that is known by then; the first one, of no counted round, has no samples. */
   readonly onRound?: (result: DaemonOnlyResult) => void;
 }

@@ -15,6 +15,7 @@ import { type Contestant, Contest } from './contest.ts';
 import { whenClosed } from './daemon-report.ts';
 import { findPeer } from './peer.ts';
 import type { Plan } from './plans.ts';
+import { median } from './report/statistics.ts';
 import { runFio } from './suites/fio.ts';
 
 const { values } = parseArgs({
@@ -111,10 +112,6 @@ const MEASURES: readonly Measure[] = [
   },
 ];
 
-function medianOf(numbers: readonly number[]): number {
-  return numbers.toSorted((a, b) => a - b)[numbers.length >> 1];
-}
-
 /** A number for each round, by title and contestant. */
 type Results = Map<string, Map<string, number[]>>;
 
@@ -130,10 +127,8 @@ function print(results: Results, contestants: readonly Contestant[]): void {
     } of contestants) {
       const numbers = rows.get(label);
       if (numbers === undefined) continue;
-      const cells = [medianOf(numbers), Math.min(...numbers), Math.max(...numbers)].map(
-        (each) => `${Math.round(each)}`,
-      );
-      const ratio = medianOf(numbers.map((number, round) => number / base[round]));
+      const cells = [median(numbers), Math.min(...numbers), Math.max(...numbers)].map((each) => `${Math.round(each)}`);
+      const ratio = median(numbers.map((number, round) => number / base[round]));
       line(label, title.endsWith('/s') ? [...cells, ratio.toFixed(2)] : cells);
     }
   }

@@ -10,6 +10,7 @@ import type { Outcome, Place, Step, Suite } from './workload.ts';
 
 /** How far it is. */
 export interface RunProgress {
+  /** 0: the one that is not timed. */
   readonly round: number;
   readonly rounds: number;
   readonly suite: string;
