@@ -1,19 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import type { MachineInfo } from '../results.ts';
+import { MACHINE } from '../report/testing.ts';
 import { conclusionsOf, crossingOf, type GrowthFigure, type GrowthSeries, markdownOf } from './series.ts';
 
 const MIB = 2 ** 20;
-const MACHINE: MachineInfo = {
-  date: '2026-01-02T03:04:05.000Z',
-  cpuModel: 'Good CPU',
-  cores: 4,
-  memoryMiB: 8192,
-  kernel: '6.12.1',
-  fileSystem: 'ext4',
-  node: 'v26.10.0',
-};
 
 function figure(ownMiB: number, processes = 1): GrowthFigure {
   const ownBytes = ownMiB * MIB;

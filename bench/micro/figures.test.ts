@@ -2,19 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { UserError } from '../../src/core/index.ts';
-import type { MachineInfo } from '../results.ts';
+import { MACHINE } from '../report/testing.ts';
 import { compare, type Figure, machineDifferences, type MicroFigures, parseFigures, remarksOn } from './figures.ts';
 import { tableOf } from './figures.ts';
-
-const MACHINE: MachineInfo = {
-  date: '2026-01-02T03:04:05.000Z',
-  cpuModel: 'Good CPU',
-  cores: 4,
-  memoryMiB: 8192,
-  kernel: '6.12.1',
-  fileSystem: 'ext4',
-  node: 'v26.10.0',
-};
 
 function figure(name: string, p50Ns: number, half = 10): Figure {
   return { name, leastNs: p50Ns - 2 * half, p25Ns: p50Ns - half, p50Ns, p75Ns: p50Ns + half };

@@ -1,5 +1,16 @@
 /** A made-up result, for tests: its figures can be reckoned by hand. */
-import type { BenchResult, ContestantInfo, Counts, Row, Sample } from '../results.ts';
+import type { BenchResult, ContestantInfo, Counts, MachineInfo, Row, Sample } from '../results.ts';
+
+/** Without a guest. */
+export const MACHINE: MachineInfo = {
+  date: '2030-01-02',
+  cpuModel: 'Some CPU',
+  cores: 3,
+  memoryMiB: 7777,
+  kernel: '6.12.1',
+  fileSystem: 'ext4',
+  node: 'v26.10.0',
+};
 
 function contestant(id: string, label: string, more: Partial<ContestantInfo>): ContestantInfo {
   return { id, label, kind: 'virtiofs', cache: 'none', writeback: false, version: '0.1.0', ...more };
@@ -56,16 +67,7 @@ const MAPPED = row({
 
 export const RESULT: BenchResult = {
   format: 1,
-  machine: {
-    date: '2030-01-02',
-    cpuModel: 'Some CPU',
-    cores: 3,
-    memoryMiB: 7777,
-    kernel: '6.12.1',
-    fileSystem: 'ext4',
-    node: 'v26.10.0',
-    guest: { accelerator: 'tcg', qemu: '11.1.3', kernel: '6.12.2', cpus: 1, memoryMiB: 2048 },
-  },
+  machine: { ...MACHINE, guest: { accelerator: 'tcg', qemu: '11.1.3', kernel: '6.12.2', cpus: 1, memoryMiB: 2048 } },
   command: 'virtiofs bench --quick',
   rounds: 3,
   contestants: [
