@@ -1,13 +1,10 @@
 /** A virtio-fs device at a socket, up to where its rings start: what a VMM and a driver ask of it, in order. */
 import type { Fd } from '../core/index.ts';
+import { FS_TAG_BYTES, FsConfig } from '../virtio/index.ts';
 import { type BackendRequests, FrontEnd, PROTOCOL_FEATURES, ProtocolFeature, VhostError } from '../vhost/index.ts';
-import { bytes, struct, u32 } from '../wire/index.ts';
 
 const HIPRIO_QUEUES = 1;
-const TAG_BYTES = 36;
 const NEWLINE = 0x0a;
-/** virtio 5.11.4; what follows is of a feature that nobody has. */
-const FsConfig = struct('virtio_fs_config', 40, { tag: bytes(TAG_BYTES), numRequestQueues: u32 });
 
 const bits = (...numbers: bigint[]): bigint => numbers.reduce((sum, each) => sum | (1n << each), 0n);
 /**
@@ -90,7 +87,7 @@ function queuesOf(most: number | undefined, wanted: number): number {
  */
 function configOf(config: Uint8Array, most: number | undefined): DeviceConfig {
   const view = new DataView(config.buffer, config.byteOffset, config.byteLength);
-  const padded = config.subarray(FsConfig.offsets.tag, FsConfig.offsets.tag + TAG_BYTES);
+  const padded = config.subarray(FsConfig.offsets.tag, FsConfig.offsets.tag + FS_TAG_BYTES);
   // A tag of 36 bytes has no NUL behind it.
   const end = padded.indexOf(0);
   const tag = end === -1 ? padded : padded.subarray(0, end);
