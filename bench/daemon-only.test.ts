@@ -15,7 +15,7 @@ const OPERATIONS = 5;
 const PEER_THAT_ENDS = `#!/bin/sh
 [ "$1" = --version ] && echo virtiofsd 1.2.3 && exit
 echo so it goes
-echo not on /some/machine today
+echo 'not on /some/machine: not today'
 exit 3
 `;
 
@@ -90,7 +90,7 @@ test('a daemon that does not start is left out with what it said last, and the o
     writeFileSync(program, PEER_THAT_ENDS, { mode: 0o755 });
     const [{ contestants, leftOut, rows }] = await measured([ROWS[0]], program);
     assert.deepEqual([contestants.map(({ id }) => id), rows[0].samples.virtiofs.length], [['virtiofs'], ROUNDS]);
-    const why = 'the daemon ended (exit code 3) before it was ready: not on PATH today';
+    const why = 'the daemon ended (exit code 3) before it was ready: not on PATH: not today';
     assert.deepEqual(leftOut, [{ label: 'Rust virtiofsd', why }]);
   } finally {
     rmSync(folder, { recursive: true });

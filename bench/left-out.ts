@@ -2,6 +2,9 @@
 import { LabError, messageOf, type Progress } from '../lab/index.ts';
 import type { LeftOut } from './results.ts';
 
+/** Words with a slash, without the punctuation behind them. */
+const PATHS = /\S*\/\S*?(?=[:;,.)'"]*(?:\s|$))/g;
+
 /** What a daemon said last says why it ended; of a guest the first line says what became of it. */
 function whyOf({ code, message }: LabError): string {
   const lines = message.split('\n').filter((line) => line.trim() !== '');
@@ -15,7 +18,7 @@ function whyOf({ code, message }: LabError): string {
 export function leaveOut(label: string, error: unknown, progress: Progress): LeftOut {
   if (!(error instanceof LabError)) throw error;
   progress.note(`left out: ${label}: ${messageOf(error)}`);
-  return { label, why: whyOf(error).replace(/\S*\/\S*/g, 'PATH') };
+  return { label, why: whyOf(error).replace(PATHS, 'PATH') };
 }
 
 /** Throws LabError when nobody is left. */
