@@ -10,6 +10,7 @@ import { constants, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync 
 import { stripTypeScriptTypes } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { getSystemErrorName } from 'node:util';
 import { type MessagePort, parentPort, receiveMessageOnPort, Worker, workerData } from 'node:worker_threads';
 
 export type Operation = 'create' | 'ls-l' | 'read' | 'append' | 'rename' | 'delete-renamed';
@@ -68,7 +69,7 @@ function pathsOf(folder: string, tree: string, index: number, files: number): st
   });
 }
 
-const { DynamicLibrary, getRawPointer } = process.getBuiltinModule<'node:ffi'>('node:ffi');
+const { DynamicLibrary, getRawPointer, toArrayBuffer } = process.getBuiltinModule<'node:ffi'>('node:ffi');
 
 /**
  * A function of libc: integers and addresses in, an int out. What is measured is the file system, and not Node's way to
@@ -79,6 +80,10 @@ function libc(name: string, parameters: number): (...values: bigint[]) => number
   const types = Array.from({ length: parameters }, () => 'pointer' as const);
   return new DynamicLibrary(null).getFunction(name, { arguments: types, return: 'i32' });
 }
+
+const errnoAddress = new DynamicLibrary(null).getFunction('__errno_location', { arguments: [], return: 'pointer' });
+/** errno of this thread. */
+const errno = new Int32Array(toArrayBuffer(errnoAddress(), 4, false));
 
 const open = libc('open', 3);
 const close = libc('close', 2);
@@ -118,7 +123,6 @@ class Paths {
 
   constructor(texts: readonly string[]) {
     this.#texts = texts;
-    // Not of Node's common pool, which is moved when it is handed on.
     this.#bytes = new Bytes(new TextEncoder().encode(texts.map((each) => `${each}\0`).join('')));
     let at = this.#bytes.address;
     this.addresses = texts.map((each) => {
@@ -128,19 +132,20 @@ class Paths {
     });
   }
 
-  /** What is wrong with the i-th. */
-  error(i: number, what: string): Error {
-    return new Error(`${this.#texts[i]}: ${what}`);
+  /** What the call just made found wrong with the i-th. */
+  error(i: number, call: string): Error {
+    return new Error(`${getSystemErrorName(-errno[0])}: ${call} '${this.#texts[i]}'`);
   }
 }
 
 function openAll(paths: Paths, flags: bigint, use: (fd: bigint) => number, expected: number): void {
   for (const [i, address] of paths.addresses.entries()) {
     const fd = open(address, flags, MODE);
-    if (fd < 0) throw paths.error(i, 'cannot be opened');
+    if (fd < 0) throw paths.error(i, 'open');
     const moved = use(BigInt(fd));
-    if (close(BigInt(fd), 0n) !== 0) throw paths.error(i, 'cannot be closed');
-    if (moved !== expected) throw paths.error(i, `${moved} bytes were moved instead of ${expected}`);
+    if (moved < 0) throw paths.error(i, 'read or write');
+    if (close(BigInt(fd), 0n) !== 0) throw paths.error(i, 'close');
+    if (moved !== expected) throw new Error(`${moved} bytes were read or written instead of ${expected}`);
   }
 }
 
@@ -150,7 +155,7 @@ function list(folders: ReadonlyMap<string, Paths>, attributes: Bytes): void {
     const found = readdirSync(folder).length;
     if (found !== paths.addresses.length) throw new Error(`${folder} has ${found} files`);
     for (const [i, address] of paths.addresses.entries()) {
-      if (lstat(address, attributes.address) !== 0) throw paths.error(i, 'has no attributes');
+      if (lstat(address, attributes.address) !== 0) throw paths.error(i, 'lstat');
     }
   }
 }
@@ -185,13 +190,13 @@ function prepared({ operation, folder, files, fileBytes }: Job, index: number): 
     case 'rename':
       return () => {
         for (const [i, path] of from.addresses.entries()) {
-          if (rename(path, to.addresses[i]) !== 0) throw from.error(i, 'cannot be renamed');
+          if (rename(path, to.addresses[i]) !== 0) throw from.error(i, 'rename');
         }
       };
     case 'delete-renamed':
       return () => {
         for (const [i, path] of to.addresses.entries()) {
-          if (unlink(path, 0n) !== 0) throw to.error(i, 'cannot be removed');
+          if (unlink(path, 0n) !== 0) throw to.error(i, 'unlink');
         }
       };
   }
