@@ -101,9 +101,7 @@ test('latencies have tables where single operations were timed', () => {
 });
 
 test('the report says who could not do what, and why', () => {
-  assert.deepEqual(below(RESULT, '### Could not be measured'), [
-    '- Rust virtiofsd auto: ls-l: ls: it has \\| ended',
-  ]);
+  assert.deepEqual(below(RESULT, '### Could not be measured'), ['- Rust virtiofsd auto: ls-l: ls: it has \\| ended']);
   const failures = { never: 'no mmap' };
   const result = withRows(row({ name: 'one', failures }), row({ name: 'two', failures }));
   assert.deepEqual(below(result, '### Could not be measured'), ['- virtiofs never: one; two: no mmap']);
