@@ -109,8 +109,14 @@ export interface PeerComparison {
   readonly rate: Judged;
   /** Absent where one of them was not measured, or theirs took none. */
   readonly cpu?: Judged;
-  /** For an operation. */
-  readonly messages?: { readonly ours: number; readonly theirs: number; readonly verdict: Verdict };
+  readonly messages?: Messages;
+}
+
+/** For an operation. */
+export interface Messages {
+  readonly ours: number;
+  readonly theirs: number;
+  readonly verdict: Verdict;
 }
 
 /** All rows that both have done. */
@@ -134,7 +140,7 @@ function cpuOf(row: Row, ours: ContestantInfo, theirs: ContestantInfo): Judged |
 }
 
 /** Counted, not timed: there is no noise. */
-function messagesOf(row: Row, a: ContestantInfo, b: ContestantInfo): PeerComparison['messages'] {
+export function messagesOf(row: Row, a: ContestantInfo, b: ContestantInfo): Messages | undefined {
   const [ours, theirs] = [messages(row, a.id), messages(row, b.id)];
   if (ours === undefined || theirs === undefined) return undefined;
   return { ours, theirs, verdict: { met: ours <= theirs, clear: true } };

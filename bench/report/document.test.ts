@@ -171,17 +171,20 @@ test('their best is the configuration that had the highest median rate in that r
 
 test('with Rust virtiofsd in the same mode each of ours has a column, but for those with a window', () => {
   const samples = { 'rust-auto': rounds([4, 4, 4], [1, 1, 1]), auto: rounds([6, 6, 6], [3, 3, 3]) };
+  const messages = { 'rust-auto': counts(300, 50), auto: counts(200, 50), 'auto-dax': counts(100, 50) };
   const [ours] = RESULT.contestants.filter(({ id }) => id === 'auto');
   const more = [
     { ...ours, id: '4q', label: 'virtiofs auto 4q' },
     { ...ours, id: 'auto-dax', label: 'virtiofs auto dax', daxWindow: '512M' },
   ];
   const result: BenchResult = {
-    ...withRows(row({ samples: { ...samples, '4q': rounds([2, 2, 2]), 'auto-dax': rounds([1, 1, 1]) } })),
+    ...withRows(
+      row({ samples: { ...samples, '4q': rounds([2, 2, 2]), 'auto-dax': rounds([1, 1, 1]) }, counts: messages }),
+    ),
     contestants: [...RESULT.contestants, ...more],
   };
   assert.deepEqual(below(result, '## Against Rust virtiofsd').slice(2), [
-    '| create | virtiofs auto | Rust virtiofsd auto | 1.50 (1.50-1.50) | met | 3.00 (3.00-3.00) | missed | - | - |',
+    '| create | virtiofs auto | Rust virtiofsd auto | 1.50 (1.50-1.50) | met | 3.00 (3.00-3.00) | missed | 2.00 : 3.00 | met |',
   ]);
   const text = markdownOf(documentOf(result));
   const part = text.slice(text.indexOf('## Against Rust virtiofsd in the same mode'));
@@ -192,6 +195,8 @@ test('with Rust virtiofsd in the same mode each of ours has a column, but for th
       '| create | 1.50 (1.50-1.50) | 0.50 (0.50-0.50) |',
       '|  | virtiofs auto | virtiofs auto 4q |',
       '| create | 3.00 (3.00-3.00) | - |',
+      '|  | virtiofs auto | virtiofs auto 4q |',
+      '| create | 2.00 : 3.00 | - |',
     ],
   );
 });
@@ -219,6 +224,7 @@ test('goals that are met, missed, and too near to tell are counted', () => {
     '- Messages against Rust virtiofsd: 1 met, 0 missed',
     '- Rate against Rust virtiofsd in the same mode: 1 met, 0 missed',
     '- CPU time of the daemon in the same mode: 0 met, 0 missed, 1 too noisy to tell (~)',
+    '- Messages in the same mode: 1 met, 0 missed',
     '![How many times as fast as virtio-9p in the same cache mode](ratios.svg)',
   ]);
 });

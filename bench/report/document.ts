@@ -2,12 +2,14 @@
 import type { BenchResult, ContestantInfo, MachineInfo, Row, SuiteName } from '../results.ts';
 import { NOT_MEASURED, ratioChart, SUITES, suiteCharts } from './charts.ts';
 import {
+  messagesOf,
   type NinePComparison,
   ninePComparisons,
   type PeerComparison,
   peerComparisons,
   queueComparisons,
   QUEUES_GOAL,
+  type SameMode,
   sameModes,
 } from './comparisons.ts';
 import { cpuUs, formatSpread, type Metric, METRICS, RATE, rates, rowTitle } from './figures.ts';
@@ -121,6 +123,9 @@ function goals(result: BenchResult): Part[] {
     'Messages against Rust virtiofsd': peers.map((each) => each.messages?.verdict),
     'Rate against Rust virtiofsd in the same mode': sameModeVerdicts(result, rates, 'more'),
     'CPU time of the daemon in the same mode': sameModeVerdicts(result, cpuUs, 'less'),
+    'Messages in the same mode': sameModes(result).flatMap(({ ours, theirs }) =>
+      result.rows.map((row) => messagesOf(row, ours, theirs)?.verdict),
+    ),
     [`Rate with several queues against its one on parallel work, at least ${QUEUES_GOAL}`]: queueComparisons(
       result,
     ).map(({ ratio }) => judge(ratio, QUEUES_GOAL, 'more')),
@@ -234,19 +239,31 @@ function uniqueName({ rows }: BenchResult, { suite, name }: Row): string {
   return rows.some((each) => each.name === name && each.suite !== suite) ? `${suite}: ${name}` : name;
 }
 
-/** Ours to theirs in each mode that both have: rates, then the daemon's CPU time. */
+/** Ours to theirs in each mode that both have: rates, the daemon's CPU time, and messages. */
 function sameModeParts(result: BenchResult): Part[] {
   const modes = sameModes(result);
-  const tableOf = (title: string, figures: typeof rates): Part[] => {
-    const rows = result.rows.flatMap((row) => {
-      const ratios = modes.map(({ ours, theirs }) => ratioOf(figures(row, ours.id), figures(row, theirs.id)));
-      if (ratios.every((ratio) => ratio === undefined)) return [];
-      return [[uniqueName(result, row), ...ratios.map((ratio) => (ratio === undefined ? NONE : formatRatio(ratio)))]];
-    });
+  const tableOf = (title: string, cell: (row: Row, mode: SameMode) => string): Part[] => {
+    const rows = result.rows
+      .map((row) => [uniqueName(result, row), ...modes.map((mode) => cell(row, mode))])
+      .filter(([, ...cells]) => cells.some((each) => each !== NONE));
     if (rows.length === 0) return [];
     return [heading(3, title), { kind: 'table', head: ['', ...modes.map(({ ours }) => ours.label)], rows }];
   };
-  const tables = [...tableOf('Rate', rates), ...tableOf('CPU time of the daemon for an operation', cpuUs)];
+  const ratioCell = (figures: typeof rates) => {
+    return (row: Row, { ours, theirs }: SameMode): string => {
+      const ratio = ratioOf(figures(row, ours.id), figures(row, theirs.id));
+      return ratio === undefined ? NONE : formatRatio(ratio);
+    };
+  };
+  const messagesCell = (row: Row, { ours, theirs }: SameMode): string => {
+    const both = messagesOf(row, ours, theirs);
+    return both === undefined ? NONE : `${short(both.ours)} : ${short(both.theirs)}`;
+  };
+  const tables = [
+    ...tableOf('Rate', ratioCell(rates)),
+    ...tableOf('CPU time of the daemon for an operation', ratioCell(cpuUs)),
+    ...tableOf('Messages for an operation, ours : theirs', messagesCell),
+  ];
   if (tables.length === 0) return [];
   return [heading(2, 'Against Rust virtiofsd in the same mode'), paragraph(SAME_MODE), ...tables];
 }
