@@ -184,7 +184,8 @@ test('with Rust virtiofsd in the same mode each of ours has a column, but for th
     contestants: [...RESULT.contestants, ...more],
   };
   assert.deepEqual(below(result, '## Against Rust virtiofsd').slice(2), [
-    '| create | virtiofs auto | Rust virtiofsd auto | 1.50 (1.50-1.50) | met | 3.00 (3.00-3.00) | missed | 2.00 : 3.00 | met |',
+    '| create | virtiofs auto | Rust virtiofsd auto | 1.50 (1.50-1.50) | met | 3.00 (3.00-3.00) | missed | ' +
+      '2.00 : 3.00 | met |',
   ]);
   const text = markdownOf(documentOf(result));
   const part = text.slice(text.indexOf('## Against Rust virtiofsd in the same mode'));
