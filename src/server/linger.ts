@@ -27,14 +27,13 @@ export class Linger {
       this.#resting -= 1;
       return false;
     }
-    for (let look = 0; look < this.#looks; look += 1) {
-      if (queue.more) {
-        this.#rest = Math.max(this.#rest >> 1, 1);
-        return true;
-      }
-    }
-    this.#resting = this.#rest;
-    this.#rest = Math.min(2 * this.#rest, LONGEST_REST);
-    return false;
+    let found = false;
+    for (let look = 0; look < this.#looks && !found; look += 1) found = queue.more;
+    // Worked out in either case: what only one of them does is not compiled until it comes.
+    const less = Math.max(this.#rest >> 1, 1);
+    const more = Math.min(2 * this.#rest, LONGEST_REST);
+    this.#resting = found ? 0 : this.#rest;
+    this.#rest = found ? less : more;
+    return found;
   }
 }

@@ -26,6 +26,8 @@ export interface Waiting {
   readonly wakeFd: number;
 }
 
+type Ring = Pick<RingSetup, 'kickFd' | 'callFd'>;
+
 /** One virtqueue at work on the thread that calls it: takes chains, has the gate serve them, gives them back. */
 export class QueueRunner {
   readonly #queue: DeviceQueue;
@@ -38,7 +40,7 @@ export class QueueRunner {
   readonly #linger = new Linger();
   /** Whether the thread has nothing else to serve: what sleeps, or looks for the next request, holds nobody up then. */
   alone = true;
-  #ring: RingSetup | undefined;
+  #ring: Ring | undefined;
   #pauseMs = FIRST_PAUSE_MS;
   /** When waiting requests are asked again. */
   #askAt = 0;
@@ -61,7 +63,8 @@ export class QueueRunner {
   /** Throws QueueError. Requests that waited when the queue was stopped go on waiting, if it is the same ring. */
   start(ring: RingSetup): void {
     this.#queue.start(ring);
-    this.#ring = ring;
+    // Of one shape, whoever made it and whatever way it came: code that was compiled for another is thrown away.
+    this.#ring = { kickFd: ring.kickFd, callFd: ring.callFd };
     this.#waiting?.pool.start(ring);
     const waits = this.#waiting?.waits;
     if (waits !== undefined && waits.count > 0 && !this.#queue.carry(waits.count)) waits.dropAll();
@@ -88,41 +91,43 @@ export class QueueRunner {
     const ring = this.#ring;
     if (ring === undefined) return false;
     const queue = this.#queue;
-    queue.disableNotify();
     let served = 0;
     let bytes = 0;
-    for (;;) {
-      const popped = queue.pop(this.#chain);
-      if (popped === POP_CHAIN) {
-        this.#serve();
-      } else if (popped === POP_BAD_CHAIN) {
-        this.#warn(`queue ${queue.index}: a request is dropped: ${queue.lastError}`);
-        queue.push(this.#chain.head, this.#gate.refuse(this.#chain, -EFAULT));
-      } else {
-        this.#publish(ring);
-        if (popped === POP_BROKEN) {
-          this.#warn(`queue ${queue.index} is broken until the guest resets it: ${queue.lastError}`);
-          return false;
+    // The outer loop is for what came while kicks were being asked for, which is seldom: it has no code of its own that
+    // would not be compiled until then.
+    for (let more = true; more; more = queue.enableNotify()) {
+      queue.disableNotify();
+      for (let popped = queue.pop(this.#chain); ; popped = queue.pop(this.#chain)) {
+        if (popped === POP_CHAIN) {
+          this.#serve();
+        } else if (popped === POP_BAD_CHAIN) {
+          this.#warn(`queue ${queue.index}: a request is dropped: ${queue.lastError}`);
+          queue.push(this.#chain.head, this.#gate.refuse(this.#chain, -EFAULT));
+        } else {
+          this.#publish(ring);
+          if (popped === POP_BROKEN) {
+            this.#warn(`queue ${queue.index} is broken until the guest resets it: ${queue.lastError}`);
+            return false;
+          }
+          if (served > 0 && this.alone && !this.#hiprio && this.#linger.until(queue)) continue;
+          break;
         }
-        if (served > 0 && this.alone && !this.#hiprio && this.#linger.until(queue)) continue;
-        if (!queue.enableNotify()) return false;
-        queue.disableNotify();
-        continue;
-      }
-      served += 1;
-      bytes += this.#chain.readable.bytes + this.#chain.writable.bytes;
-      if (served % PUBLISH_EVERY === 0 || bytes >= PUBLISH_BYTES) {
-        this.#publish(ring);
-        bytes = 0;
-      } else {
-        // A driver that looks for itself works on it while we serve the next.
-        queue.show();
-      }
-      if (served >= BATCH) {
-        this.#publish(ring);
-        return true;
+        served += 1;
+        bytes += this.#chain.readable.bytes + this.#chain.writable.bytes;
+        if (served % PUBLISH_EVERY === 0 || bytes >= PUBLISH_BYTES) {
+          this.#publish(ring);
+          bytes = 0;
+        } else {
+          // A driver that looks for itself works on it while we serve the next.
+          queue.show();
+        }
+        if (served >= BATCH) {
+          this.#publish(ring);
+          return true;
+        }
       }
     }
+    return false;
   }
 
   /** Serves the chain that was popped, unless it has to wait. */
@@ -159,7 +164,7 @@ export class QueueRunner {
     else this.#serveHere(pool.head);
   }
 
-  #drain(ring: RingSetup, pool: PoolClient): void {
+  #drain(ring: Ring, pool: PoolClient): void {
     for (let head = pool.takeBack(); head >= 0; head = pool.takeBack()) this.#serveHere(head);
     while (pool.awaitOne()) this.#takeDone(pool);
     this.#publish(ring);
@@ -196,7 +201,7 @@ export class QueueRunner {
     if (this.#registered) this.#attendWaits(ring, this.#waiting, woken);
   }
 
-  #attendWaits(ring: RingSetup, { waits, wakers, wakeFd }: Waiting, now: boolean): void {
+  #attendWaits(ring: Ring, { waits, wakers, wakeFd }: Waiting, now: boolean): void {
     if (now || performance.now() >= this.#askAt) {
       this.#askAll(waits);
       this.#publish(ring);
@@ -229,7 +234,7 @@ export class QueueRunner {
     this.#waiting?.wakers.remove(this.#waiting.wakeFd);
   }
 
-  #publish(ring: RingSetup): void {
+  #publish(ring: Ring): void {
     if (this.#queue.publish() && ring.callFd >= 0) signalEventfd(ring.callFd);
   }
 }
