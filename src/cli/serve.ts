@@ -41,6 +41,7 @@ interface Options extends IdentityFlags, DaxFlags {
   readonly negativeTimeout?: number;
   readonly threads?: number;
   readonly threadPoolSize?: number;
+  readonly warmUp: boolean;
   readonly tag?: string;
   readonly stay: boolean;
   readonly stats: boolean;
@@ -139,6 +140,12 @@ export function registerServe(program: Command): void {
       'threads that wait for the disk (fsync) while other requests go on; 0: none (default: 2 for each VM, 16 at most)',
       threadsParser(0, POOL_THREADS_MAX),
     )
+    .option(
+      '--warm-up',
+      'idle threads serve made-up requests at first, to be quick when a guest comes (the default)',
+      true,
+    )
+    .option('--no-warm-up', 'they do not: the first thousand requests of a guest take longer')
     .option('--tag <tag>', 'the tag, for a VMM that takes it from the daemon (crosvm, generic vhost-user devices)')
     .option('--stay', 'go on when a VM has gone, and let it connect again', false)
     .option('--stats', 'print what was done, by opcode, at the end', false)
@@ -205,6 +212,7 @@ function serveOptions(options: Options): ServeOptions {
     guardTruncate: guardOf(options, sharedDir),
     threads: options.threads,
     threadPoolSize: options.threadPoolSize,
+    warmUp: options.warmUp,
     stay: options.stay,
     logLevel: options.logLevel,
   };

@@ -97,6 +97,13 @@ export interface Services {
   readonly released: () => void;
 }
 
+/** A file system of nobody, on which a worker can practise. */
+export interface ScratchFileSystem {
+  readonly fileSystem: RawFileSystem;
+  /** Closes all, and leaves nothing behind. */
+  close(): void;
+}
+
 /** What a file system module gives to the server; a module is named by its URL, so that every worker can load it. */
 export interface FileSystemModule {
   /** Once a process, on the main thread. The result crosses threads: shared buffers, numbers, strings. */
@@ -107,6 +114,12 @@ export interface FileSystemModule {
   openSession(exported: unknown): unknown;
   /** Once a worker. */
   openWorker(exported: unknown, session: unknown, services: Services): RawFileSystem;
+  /**
+   * In a worker, after `openWorker`: a file system like the export, with the same options, but empty, writable and of
+   * nobody, with session and tables of its own. Requests are made up on it before a guest sends some. Throws where
+   * there can be none.
+   */
+  openScratch?(exported: unknown, services: Services): ScratchFileSystem;
   /** Once a process, at its end, when no worker runs any more. */
   closeExport(exported: unknown): void;
   /** Figures for --stats: how many inodes and handles are known. */

@@ -6,6 +6,7 @@ import { Alive } from './alive.ts';
 import { KEY_KICK, KEYS, ServedQueue } from './served-queue.ts';
 import { park, ServingThread } from './serving.ts';
 import type { QueueData, QueueThreadData, ToMain } from './threads.ts';
+import { WarmUp, WarmUpTurn } from './warm-up.ts';
 
 const KEY_WAKE = 0;
 const FIRST_KEY = 1;
@@ -17,6 +18,11 @@ const thread = await ServingThread.start(data);
 const epoll = new Epoll();
 const morePool: ToMain = { kind: 'spawn-pool' };
 const spawnPool = (): void => parentPort?.postMessage(morePool);
+const warmUp = new WarmUpTurn(
+  data.warmUp,
+  () => WarmUp.open(thread.module, data),
+  (text) => thread.log.info(`a thread of request queues: ${text}`),
+);
 /** By their keys; those that are served no longer are gone. */
 const byKey: (ServedQueue | undefined)[] = [];
 let queues: readonly ServedQueue[] = [];
@@ -75,24 +81,30 @@ function note(ready: number): boolean {
   return woken;
 }
 
-function run(): void {
-  epoll.add(data.wakeFd, KEY_WAKE);
-  for (;;) {
-    if (note(epoll.wait(patience()))) take();
-    for (const queue of queues) {
-      const { runner, woken } = queue;
-      if (woken) obey(queue);
-      queue.woken = false;
-      runner.attend(woken);
-      queue.kicked = queue.kicked && runner.run();
-    }
-    if (queues.length === 0 && alive.isEnding) return;
+/**
+ * Waits for something to do, and does it; false when the thread is to end. A function, not the body of a loop: the code
+ * of a loop that never ends is replaced while it runs, together with all that is in it.
+ */
+function turn(): boolean {
+  const patienceMs = patience();
+  const ready = epoll.wait(patienceMs === 0 ? 0 : warmUp.patienceMs(patienceMs));
+  if (ready === 0 && patienceMs !== 0) warmUp.step();
+  if (note(ready)) take();
+  for (const queue of queues) {
+    const { runner, woken } = queue;
+    if (woken) obey(queue);
+    queue.woken = false;
+    runner.attend(woken);
+    queue.kicked = queue.kicked && runner.run();
   }
+  return queues.length > 0 || !alive.isEnding;
 }
 
 try {
-  run();
+  epoll.add(data.wakeFd, KEY_WAKE);
+  while (turn());
 } finally {
+  warmUp.end();
   for (const queue of queues) queue.end();
   close(data.wakeFd);
   leave();

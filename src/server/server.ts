@@ -29,6 +29,7 @@ import {
   threadUrl,
 } from './threads.ts';
 import { Waits, Wakers } from './waits.ts';
+import { WarmUpTurn } from './warm-up.ts';
 
 export interface ServeOptions {
   /** URL of a FileSystemModule, and what its `openExport` takes. */
@@ -58,6 +59,8 @@ export interface ServeOptions {
    * 64. Default: 2 for each session, and no more than 16.
    */
   readonly threadPoolSize?: number;
+  /** Threads serve made-up requests while there are no others, to be quick when a guest comes; default true. */
+  readonly warmUp?: boolean;
 }
 
 const LEAST_THREADS = 4;
@@ -76,6 +79,7 @@ export class Server {
   readonly #stopFd = eventfd();
   readonly #alive = Alive.create();
   readonly #wakers = Wakers.create();
+  readonly #warmUp: SharedArrayBuffer | undefined;
   readonly #sockets: Listening[];
   /** Of the lens, where there are DAX windows. */
   readonly #lens: (LensMount & { readonly stopFd: number }) | undefined;
@@ -97,6 +101,7 @@ export class Server {
 
   private constructor(options: ServeOptions, module: FileSystemModule, sockets: Listening[]) {
     this.#options = options;
+    this.#warmUp = options.warmUp === false ? undefined : WarmUpTurn.create();
     this.#module = module;
     this.#sockets = sockets;
     this.#log = createLog(options.logLevel);
@@ -215,6 +220,7 @@ export class Server {
       exported: this.#exported,
       wakers: this.#wakers,
       pool: this.#pool,
+      warmUp: this.#warmUp,
       counters: this.#newCounters(),
       offer: this.#options.offer,
       logLevel: this.#options.logLevel,

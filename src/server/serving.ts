@@ -30,13 +30,13 @@ export class ServingThread {
   readonly wakers: Wakers;
   /** Requests that wait are to be asked again. */
   readonly released: () => void;
+  readonly module: FileSystemModule;
   readonly #data: ServingData;
-  readonly #module: FileSystemModule;
   readonly #counters: Counters;
 
   private constructor(data: ServingData, module: FileSystemModule) {
     this.#data = data;
-    this.#module = module;
+    this.module = module;
     this.#counters = new Counters(data.counters);
     this.log = createLog(data.logLevel);
     const wakers = new Wakers(data.wakers);
@@ -53,7 +53,7 @@ export class ServingThread {
   open({ session, sessionState, waits, windows }: SessionTables): Serving {
     const warn = limited(this.log.warn);
     const window = windows && new DaxWindow(windows.own);
-    const passed = this.#module.openWorker(this.#data.exported, session, { warn, released: this.released });
+    const passed = this.module.openWorker(this.#data.exported, session, { warn, released: this.released });
     const others = windows?.others.map((each) => new DaxWindow(each)) ?? [];
     const mappings = window && new Mappings(passed, window, others);
     const fileSystem = mappings?.fileSystem ?? passed;

@@ -23,6 +23,8 @@ export interface ServingData {
   readonly wakers: SharedArrayBuffer;
   /** Of the process. */
   readonly pool: SharedPool;
+  /** Of the process; see `WarmUpTurn`. Absent: threads do not warm up. */
+  readonly warmUp: SharedArrayBuffer | undefined;
   /** The thread's own. */
   readonly counters: SharedArrayBuffer;
   readonly offer: InitOffer;

@@ -23,7 +23,7 @@ import {
   umask,
   AT_FDCWD,
 } from '../../sys/index.ts';
-import type { Handler, RawFileSystem, Services } from '../file-system.ts';
+import type { Handler, RawFileSystem, ScratchFileSystem, Services } from '../file-system.ts';
 import { Attributes } from './attributes.ts';
 import { Context, type ReplyPolicy } from './context.ts';
 import { Credentials } from './credentials.ts';
@@ -43,6 +43,7 @@ import { Lookups, type SharedLookups } from './lookups.ts';
 import { type InodeFileHandles, MOUNT_READONLY, MOUNT_REOPENS } from './mounts.ts';
 import { Names } from './names.ts';
 import { Opened } from './opened.ts';
+import { openScratchRoot } from './scratch-root.ts';
 import { Xattrs } from './xattrs.ts';
 
 export type { IdentityOptions } from './identity.ts';
@@ -402,6 +403,37 @@ function xattrHandlers(xattrs: Xattrs, changing: (handler: Handler) => Handler):
     LISTXATTR: (request) => xattrs.listxattr(request),
     SETXATTR: changing((request) => xattrs.setxattr(request)),
     REMOVEXATTR: changing((request) => xattrs.removexattr(request)),
+  };
+}
+
+/** Inodes and handles of a scratch file system, at most. */
+const SCRATCH_CAPACITY = 1024;
+
+/** No rules for ids: the daemon's own user is to have a place there, whatever guests' users have on the share. */
+export function openScratch(exported: PassthroughExport, services: Services): ScratchFileSystem {
+  const root = openScratchRoot();
+  const shared = Inodes.create(SCRATCH_CAPACITY / 2, SCRATCH_CAPACITY, SCRATCH_CAPACITY);
+  const inodes = new Inodes(shared);
+  const { posixAcl, xattrRules } = exported.identity;
+  const identity = shareIdentity({ posixAcl, xattrRules });
+  const { dax } = exported.policy;
+  const policy = { ...exported.policy, dax: dax && DaxFiles.choose(dax.minBytes, dax.names, SCRATCH_CAPACITY) };
+  const session = {
+    lookups: Lookups.create(SCRATCH_CAPACITY),
+    handles: Handles.create(SCRATCH_CAPACITY),
+    opened: Opened.create(SCRATCH_CAPACITY),
+    locks: Locks.create(),
+  };
+  addRoot(inodes, root.rootFd, root.mountFd, canReopen(root.mountFd), identity);
+  const scratch = { ...exported, inodes: shared, policy, identity, readonly: false };
+  const fileSystem = openWorker(scratch, session, services);
+  return {
+    fileSystem,
+    close: () => {
+      fileSystem.reset();
+      inodes.closeAll();
+      root.remove();
+    },
   };
 }
 
