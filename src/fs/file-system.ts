@@ -100,6 +100,8 @@ export interface Services {
 /** A file system of nobody, on which a worker can practise. */
 export interface ScratchFileSystem {
   readonly fileSystem: RawFileSystem;
+  /** Nothing of it is on a disk. */
+  readonly isMemory: boolean;
   /** Closes all, and leaves nothing behind. */
   close(): void;
 }

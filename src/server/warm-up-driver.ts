@@ -10,7 +10,7 @@ import { Arena, close, Epoll, eventfd, signalEventfd } from '../sys/index.ts';
 import { DriverQueue, type GuestBuffer } from '../virtio/index.ts';
 import { Counters, COUNTERS_BYTES } from './counters.ts';
 import { Gate } from './gate.ts';
-import { createPool, PoolClient } from './pool.ts';
+import { createPool, createPoolSession, PoolClient } from './pool.ts';
 import { QueueRunner } from './queue-runner.ts';
 import { SESSION_WORDS } from './session-state.ts';
 import { QueueWaits, Waits, Wakers } from './waits.ts';
@@ -26,8 +26,8 @@ const LOW_BYTES = 0x6000;
 const HIGH = 2 ** 32;
 // From there on.
 const REPLY_AT = 0x1000;
-const ROOM_BYTES = 0x3000;
-const DATA_AT = 0x4000;
+const ROOM_BYTES = 0x4000;
+const DATA_AT = 0x5000;
 export const DATA_BYTES = 4096;
 const HIGH_BYTES = DATA_AT + DATA_BYTES;
 // A header lies just before what it belongs to, or apart: buffers that follow one another become one piece.
@@ -73,7 +73,7 @@ export class WarmUpDriver {
     });
     const wakeFd = this.#eventFd;
     this.#runner = new QueueRunner(memory, QUEUE, gate, () => undefined, {
-      pool: new PoolClient(createPool(poolSize), QUEUE, wakeFd, () => undefined),
+      pool: new PoolClient(createPool(poolSize), createPoolSession(0), QUEUE, wakeFd, () => undefined),
       waits: new QueueWaits(waits, QUEUE, wakeFd),
       wakers: new Wakers(Wakers.create()),
       wakeFd,
@@ -93,6 +93,11 @@ export class WarmUpDriver {
       callFd: this.#eventFd,
     });
     this.#epoll.add(this.#eventFd, 0);
+  }
+
+  /** Nothing that is asked for can take as long as a disk does. */
+  get isMemory(): boolean {
+    return this.#scratch.isMemory;
   }
 
   /**

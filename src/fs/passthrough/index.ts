@@ -429,6 +429,7 @@ export function openScratch(exported: PassthroughExport, services: Services): Sc
   const fileSystem = openWorker(scratch, session, services);
   return {
     fileSystem,
+    isMemory: root.isMemory,
     close: () => {
       fileSystem.reset();
       inodes.closeAll();

@@ -29,6 +29,7 @@ export interface ScratchRoot {
   /** O_PATH and O_RDONLY; the caller's to close. */
   readonly rootFd: number;
   readonly mountFd: number;
+  readonly isMemory: boolean;
   /** After the descriptors have been closed. */
   remove(): void;
 }
@@ -36,22 +37,22 @@ export interface ScratchRoot {
 /** A tmpfs that is attached nowhere, or a temporary folder where none can be had. Throws an Error or a SysError. */
 export function openScratchRoot(): ScratchRoot {
   const rootFd = mountDetached();
-  if (rootFd >= 0) return withMount(rootFd, () => undefined);
+  if (rootFd >= 0) return { ...withMount(rootFd), isMemory: true, remove: () => undefined };
   const path = mkdtempSync(join(tmpdir(), 'virtiofs-warm-up-'));
   const remove = (): void => rmSync(path, { recursive: true, force: true });
   try {
     const opened = openat(AT_FDCWD, coldString(path), O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-    return withMount(SysError.check(opened, 'openat', path), remove);
+    return { ...withMount(SysError.check(opened, 'openat', path)), isMemory: false, remove };
   } catch (error) {
     remove();
     throw error;
   }
 }
 
-function withMount(rootFd: number, remove: () => void): ScratchRoot {
+function withMount(rootFd: number): Pick<ScratchRoot, 'rootFd' | 'mountFd'> {
   const mountFd = openat(rootFd, coldString('.'), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (mountFd < 0) close(rootFd);
-  return { rootFd, mountFd: SysError.check(mountFd, 'openat', 'a scratch directory'), remove };
+  return { rootFd, mountFd: SysError.check(mountFd, 'openat', 'a scratch directory') };
 }
 
 const LIMITS = { size: '1m', nr_inodes: '256', mode: '700' };
