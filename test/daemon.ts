@@ -63,7 +63,9 @@ export class TestDaemon {
     const made = Array.from({ length: options.sockets ?? 1 }, (_, i) => join(this.#folder, `${i}.sock`));
     this.socketPaths = options.socketPaths ?? made;
     const sockets = this.socketPaths.flatMap((path) => ['--socket-path', path]);
-    const args = ['serve', '--shared-dir', this.share, ...sockets, ...(options.args ?? [])];
+    // Most tests are over before a warm-up is, which would only take the processors from others.
+    const cold = options.program === undefined ? ['--no-warm-up'] : [];
+    const args = ['serve', '--shared-dir', this.share, ...sockets, ...cold, ...(options.args ?? [])];
     const command = [process.execPath, '--disable-warning=ExperimentalWarning', options.program ?? MAIN, ...args];
     const limit = options.descriptorLimit;
     const shell = limit === undefined ? [] : ['/bin/sh', '-c', `ulimit -n ${limit} && exec "$@"`, 'sh'];

@@ -8,7 +8,7 @@ import { finished, type Volume } from '../src/client/index.ts';
 import { O_CREAT, O_EXCL, O_RDWR } from '../src/sys/index.ts';
 import { TestDaemon } from './daemon.ts';
 
-const ARGS = ['--log-level', 'info', '--stay'];
+const ARGS = ['--log-level', 'info', '--stay', '--warm-up'];
 const FILES = 50;
 const WARM = 'queue 1: warmed up';
 
