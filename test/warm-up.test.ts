@@ -10,7 +10,7 @@ import { TestDaemon } from './daemon.ts';
 
 const ARGS = ['--log-level', 'info', '--stay', '--warm-up'];
 const FILES = 50;
-const WARM = 'queue 1: warmed up';
+const WARM = 'warmed up';
 
 async function start(t: TestContext, ...args: string[]): Promise<TestDaemon> {
   const daemon = await TestDaemon.start({ args: [...ARGS, ...args] });
