@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import {
   appendFileSync,
+  chmodSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -93,6 +94,18 @@ scenes('two guests and the host, --cache never', { guests: 2, cache: 'never' }, 
     }
     renameSync(host.path('host'), host.path('host2'));
     assert.equal(await at(one, 'ls host* '), 'host2');
+  });
+
+  scene('a mode that the host sets is so at once for whoever names the directory', async ({ vms: [one], host }) => {
+    mkdirSync(host.path('walked'));
+    // Somebody goes in and out all the time: what comes with the name holds for a tick.
+    const walking = at(one, 'until [ -e walked/enough ]; do [ -e walked/x ]; done');
+    for (const mode of ['700', '755', '711', '750', '700', '777', '701', '755']) {
+      chmodSync(host.path('walked'), Number.parseInt(mode, 8));
+      assert.equal(await at(one, 'stat -c %a walked'), mode);
+    }
+    writeFileSync(host.path('walked/enough'), '');
+    await walking;
   });
 
   scene('what a guest writes the host has when the write returns', async ({ vms: [one], host }) => {

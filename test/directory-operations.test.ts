@@ -15,9 +15,9 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 
 import { EBADF, EINVAL, ENOTDIR } from '../src/core/index.ts';
-import { FsyncIn, OpenIn, OpenOut, opcodes } from '../src/fuse/index.ts';
-import { commonDaemon } from './daemon.ts';
-import { body, type Listed } from './fuse.ts';
+import { EntryOut, FsyncIn, OpenIn, OpenOut, opcodes } from '../src/fuse/index.ts';
+import { commonDaemon, TestDaemon } from './daemon.ts';
+import { body, type Listed, name as nameOf } from './fuse.ts';
 import { Mount, ownFolder, ROOT } from './mount.ts';
 
 const ENTRIES = 5000;
@@ -209,4 +209,30 @@ test('a directory handle sees what was added after it was opened, from the start
   writeFileSync(join(path, 'later'), '');
   assert.equal(namesOf(mount.list(nodeid, fh, 0n, 4096)).join(), 'later');
   assert.deepEqual(readdirSync(path), ['later']);
+});
+
+test('with --cache never attributes hold for the rest of a walk: a tick, of directories alone', async () => {
+  for (const [args, ticks] of [
+    [
+      ['--cache', 'never'],
+      [1, 0],
+    ],
+    [
+      ['--cache', 'never', '--attr-timeout', '0'],
+      [0, 0],
+    ],
+  ] as const) {
+    await using own = await TestDaemon.start({ args });
+    using mount = Mount.connect(own.socketPath);
+    mkdirSync(join(own.share, 'directory'));
+    writeFileSync(join(own.share, 'file'), '');
+    const found = ['directory', 'file'].map((each) => {
+      const entry = mount.guest.ask({ opcode: opcodes.LOOKUP.code, nodeid: ROOT, body: nameOf(each) });
+      assert.equal(entry.getBigUint64(EntryOut.offsets.entryValid, true), 0n);
+      assert.equal(EntryOut.entryValidNsec(entry, 0), 0, 'the name is asked for again');
+      assert.equal(entry.getBigUint64(EntryOut.offsets.attrValid, true), 0n);
+      return EntryOut.attrValidNsec(entry, 0);
+    });
+    assert.deepEqual(found, ticks);
+  }
 });

@@ -16,5 +16,7 @@ test('a mode has its own times, and what is set by hand comes first', () => {
   assert.equal(cachePolicy('metadata').entryTtlMs, 86_400_000);
   assert.equal(cachePolicy('metadata').directIo, true);
   const byHand = cachePolicy('always', { entryTtlMs: 5, negativeTtlMs: undefined });
+  assert.deepEqual([cachePolicy('never').walkAttributes, byHand.walkAttributes], [true, true]);
+  assert.equal(cachePolicy('never', { attributeTtlMs: 0 }).walkAttributes, false, 'whoever says 0 means 0');
   assert.deepEqual([byHand.entryTtlMs, byHand.attributeTtlMs, byHand.negativeTtlMs], [5, 86_400_000, 0]);
 });

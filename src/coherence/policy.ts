@@ -10,6 +10,11 @@ export interface CachePolicy {
   readonly entryTtlMs: number;
   /** How long the guest may trust attributes, in milliseconds. */
   readonly attributeTtlMs: number;
+  /**
+   * Attributes of a directory that come with its name hold for a tick of the guest's clock, and so for the rest of the
+   * walk that asked for them, where they hold for no time else.
+   */
+  readonly walkAttributes: boolean;
   /** How long the guest may trust that a name does not exist, in milliseconds; 0: not at all. */
   readonly negativeTtlMs: number;
   /** The guest reads and writes past its page cache (FOPEN_DIRECT_IO). */
@@ -36,7 +41,7 @@ export interface CachePolicy {
 
 const DAY_MS = 86_400_000;
 
-const NOTHING: CachePolicy = {
+const NOTHING: Omit<CachePolicy, 'walkAttributes'> = {
   mode: 'never',
   entryTtlMs: 0,
   attributeTtlMs: 0,
@@ -53,7 +58,7 @@ const NOTHING: CachePolicy = {
   allowMmap: false,
 };
 
-const POLICIES: Record<CacheMode, CachePolicy> = {
+const POLICIES: Record<CacheMode, Omit<CachePolicy, 'walkAttributes'>> = {
   never: NOTHING,
   // Names and attributes as with `always`, data as with `never`.
   metadata: {
@@ -92,7 +97,9 @@ const POLICIES: Record<CacheMode, CachePolicy> = {
 /** The policy of a mode of `--cache`, with what is set by hand. */
 export function cachePolicy(mode: CacheMode, byHand: Partial<Omit<CachePolicy, 'mode'>> = {}): CachePolicy {
   const given = Object.entries(byHand).filter(([, value]) => value !== undefined);
-  const policy: CachePolicy = { ...POLICIES[mode], ...Object.fromEntries(given) };
+  // Whoever says 0 means 0.
+  const walkAttributes = byHand.attributeTtlMs === undefined;
+  const policy: CachePolicy = { ...POLICIES[mode], walkAttributes, ...Object.fromEntries(given) };
   // Without a cache for data nothing is collected. Linux would only stop to believe us about sizes and times.
   return { ...policy, writeback: policy.writeback && !policy.directIo };
 }

@@ -39,9 +39,10 @@ import { type Inodes, ROOT_SLOT } from './inodes.ts';
 import type { Lookups } from './lookups.ts';
 import { type InodeFileHandles, MOUNT_FILES, MOUNT_READONLY, MOUNT_REOPENS } from './mounts.ts';
 import type { Opened } from './opened.ts';
-import { DaxFiles, type DaxChoice } from './dax-files.ts';
+import { DaxFiles } from './dax-files.ts';
 import { ProcNames } from './proc-names.ts';
 import { Privileges } from './privileges.ts';
+import type { ReplyPolicy } from './reply-policy.ts';
 import {
   BLKSIZE,
   NLINK,
@@ -60,28 +61,6 @@ import {
   DEV_MINOR,
   MNT_ID,
 } from './statx-words.ts';
-
-/** What the guest may keep, in the numbers that replies carry. */
-export interface ReplyPolicy {
-  readonly entryTtlMs: number;
-  readonly attributeTtlMs: number;
-  /** 0: a name that does not exist is an error, and nothing to remember. */
-  readonly negativeTtlMs: number;
-  /** The guest's page cache collects writes, and reads what it writes into: with any handle. */
-  readonly writeback: boolean;
-  /** OPEN and OPENDIR need not be sent: files are kept open, or opened, by inode. */
-  readonly noOpen: boolean;
-  readonly noOpendir: boolean;
-  /** Nothing is to be done at close(2). */
-  readonly noFlush: boolean;
-  /** The guest keeps a file's pages at an open when the file is as it was at the one before. */
-  readonly keepUnchanged: boolean;
-  /** FOPEN flags of files and of directories. */
-  readonly fileFlags: number;
-  readonly directoryFlags: number;
-  /** Absent: there is no DAX window. */
-  readonly dax: DaxChoice | undefined;
-}
 
 export interface ContextOptions {
   readonly inodes: Inodes;
@@ -428,7 +407,8 @@ export class Context {
 
   /** Writes fuse_entry_out (128 bytes) for a slot found in `dir`, whose inode is in the stat buffer, at byte `at`. */
   writeEntryOut(request: Request, at: number, slot: number, dir: number): void {
-    const { entryTtlMs, attributeTtlMs } = this.policy;
+    const { entryTtlMs, attributeTtlMs, walkAttributes } = this.policy;
+    const isDirectory = (this.mode & S_IFMT) === S_IFDIR;
     const { u32 } = request.scratch;
     const w = at >> 2;
     u32[w] = slot;
@@ -442,10 +422,12 @@ export class Context {
     u32[w + 7] = 0;
     u32[w + 8] = (entryTtlMs % 1000) * 1e6;
     u32[w + 9] = (attributeTtlMs % 1000) * 1e6;
+    // Less than a tick is a tick. Linux asks a directory's attributes right after its name, to see who may enter.
+    if (attributeTtlMs === 0 && walkAttributes && isDirectory) u32[w + 9] = 1;
     this.#writeAttr(request, slot, w + 10);
     if (this.inodes.mount(slot) === this.inodes.mount(dir)) return;
     // The guest can make a mount of a directory only; a file it takes for one of the directory's own.
-    if (this.announces(request) && (this.mode & S_IFMT) === S_IFDIR) u32[w + 10 + ATTR_FLAGS] |= SUBMOUNT;
+    if (this.announces(request) && isDirectory) u32[w + 10 + ATTR_FLAGS] |= SUBMOUNT;
   }
 
   /** Writes the fuse_entry_out that says: no such name, and that may be remembered. */

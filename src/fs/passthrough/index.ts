@@ -25,7 +25,7 @@ import {
 } from '../../sys/index.ts';
 import type { Handler, RawFileSystem, ScratchFileSystem, Services } from '../file-system.ts';
 import { Attributes } from './attributes.ts';
-import { Context, type ReplyPolicy } from './context.ts';
+import { Context } from './context.ts';
 import { Credentials } from './credentials.ts';
 import { Directories } from './directories.ts';
 import { type DaxChoice, DaxFiles } from './dax-files.ts';
@@ -43,6 +43,7 @@ import { Lookups, type SharedLookups } from './lookups.ts';
 import { type InodeFileHandles, MOUNT_READONLY, MOUNT_REOPENS } from './mounts.ts';
 import { Names } from './names.ts';
 import { Opened } from './opened.ts';
+import type { ReplyPolicy } from './reply-policy.ts';
 import { openScratchRoot } from './scratch-root.ts';
 import { Xattrs } from './xattrs.ts';
 
@@ -66,6 +67,7 @@ export interface PassthroughOptions {
   readonly flock?: boolean;
   readonly entryTtlMs: number;
   readonly attributeTtlMs: number;
+  readonly walkAttributes: boolean;
   readonly negativeTtlMs: number;
   readonly writeback: boolean;
   readonly directIo: boolean;
@@ -157,6 +159,7 @@ export function openExport(options: PassthroughOptions): PassthroughExport {
   const policy = {
     entryTtlMs: options.entryTtlMs,
     attributeTtlMs: options.attributeTtlMs,
+    walkAttributes: options.walkAttributes,
     negativeTtlMs: options.negativeTtlMs,
     writeback: options.writeback,
     // A file that is read would be closed as late as its inode is forgotten: nothing that a server should see.
@@ -215,6 +218,7 @@ function addRoot(inodes: Inodes, rootFd: number, mountFd: number, reopens: boole
     policy: {
       entryTtlMs: 0,
       attributeTtlMs: 0,
+      walkAttributes: false,
       negativeTtlMs: 0,
       writeback: false,
       noOpen: false,
