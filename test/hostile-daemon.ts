@@ -19,7 +19,6 @@ import {
   FRONT_END_BY_CODE,
   HEADER_VERSION,
   type MappedRegion,
-  type Message,
   type RingSetup,
   type VhostDevice,
   VhostError,
@@ -51,11 +50,12 @@ class TrickyChannel extends Channel {
     this.#trick = trick;
   }
 
-  override receive(): Message | undefined {
-    const message = super.receive();
-    const name = FRONT_END_BY_CODE.get(message?.request ?? 0)?.name;
+  override poll(): ReturnType<Channel['poll']> {
+    const message = super.poll();
+    if (message === undefined || typeof message === 'string') return message;
+    const name = FRONT_END_BY_CODE.get(message.request)?.name;
     if (name !== undefined && this.#trick.leavesAt === name) throw new VhostError('CLOSED', 'as it was told');
-    if (name === 'SET_VRING_ERR') this.errorFds.push(...(message?.fds.splice(0) ?? []));
+    if (name === 'SET_VRING_ERR') this.errorFds.push(...message.fds.splice(0));
     return message;
   }
 
