@@ -99,7 +99,7 @@ scenes('two guests and the host, --cache never', { guests: 2, cache: 'never' }, 
   scene('a mode that the host sets is so at once for whoever names the directory', async ({ vms: [one], host }) => {
     mkdirSync(host.path('walked'));
     // Somebody goes in and out all the time: what comes with the name holds for a tick.
-    const walking = at(one, 'until [ -e walked/enough ]; do [ -e walked/x ]; done');
+    const walking = at(one, 'until [ -e walked/enough ]; do [ ! -e walked/x ]; done');
     for (const mode of ['700', '755', '711', '750', '700', '777', '701', '755']) {
       chmodSync(host.path('walked'), Number.parseInt(mode, 8));
       assert.equal(await at(one, 'stat -c %a walked'), mode);
