@@ -230,7 +230,8 @@ const COMPILE_EARLY = [
 ];
 
 async function serve(options: Options): Promise<void> {
-  for (const flag of COMPILE_EARLY) setFlagsFromString(flag);
+  // It takes some 60 ms at start, as the warm-up takes some: for those who stay.
+  if (options.warmUp) for (const flag of COMPILE_EARLY) setFlagsFromString(flag);
   const server = await Server.start(serveOptions(options));
   const report = (): void => {
     const gauges = Object.entries(server.gauges()).map(([name, value]) => `${name} ${value}`);
