@@ -13,18 +13,8 @@ import {
   AT_FDCWD,
   close,
   coldString,
-  FSCONFIG_CMD_CREATE,
-  FSCONFIG_SET_FLAG,
-  FSCONFIG_SET_STRING,
-  FSMOUNT_CLOEXEC,
-  FSOPEN_CLOEXEC,
-  fsconfig,
-  fsmount,
-  fsopen,
-  MOUNT_ATTR_NODEV,
-  MOUNT_ATTR_NOEXEC,
-  MOUNT_ATTR_NOSUID,
   memfd,
+  mountDetached,
   O_CLOEXEC,
   O_NOATIME,
   O_NONBLOCK,
@@ -50,36 +40,20 @@ export function mountLens(): LensMount {
   const deviceFd = SysError.check(opened, 'open', '/dev/fuse') as Fd;
   let mountFd: Fd | undefined;
   try {
-    mountFd = mountDetached(deviceFd);
+    mountFd = mountDetached('fuse', {
+      fd: `${deviceFd}`,
+      rootmode: '40000',
+      user_id: `${process.geteuid?.()}`,
+      group_id: `${process.getegid?.()}`,
+      // A VMM of another user may ask for the attributes of the lens that it was handed.
+      allow_other: '',
+    });
     new LensServer(deviceFd).start();
     return { deviceFd, mountFd };
   } catch (error) {
     close(deviceFd);
     if (mountFd !== undefined) close(mountFd);
     throw error;
-  }
-}
-
-function mountDetached(deviceFd: Fd): Fd {
-  const context = SysError.check(fsopen(coldString('fuse'), FSOPEN_CLOEXEC), 'fsopen', 'fuse');
-  const parameters = {
-    fd: `${deviceFd}`,
-    rootmode: '40000',
-    user_id: `${process.geteuid?.()}`,
-    group_id: `${process.getegid?.()}`,
-  };
-  try {
-    for (const [key, value] of Object.entries(parameters)) {
-      const result = fsconfig(context, FSCONFIG_SET_STRING, coldString(key), coldString(value, 1));
-      SysError.check(result, 'fsconfig', `${key}=${value}`);
-    }
-    // A VMM of another user may ask for the attributes of the lens that it was handed.
-    SysError.check(fsconfig(context, FSCONFIG_SET_FLAG, coldString('allow_other'), 0), 'fsconfig', 'allow_other');
-    SysError.check(fsconfig(context, FSCONFIG_CMD_CREATE, 0, 0), 'fsconfig', 'FSCONFIG_CMD_CREATE');
-    const attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-    return SysError.check(fsmount(context, FSMOUNT_CLOEXEC, attributes), 'fsmount', 'fuse') as Fd;
-  } finally {
-    close(context);
   }
 }
 

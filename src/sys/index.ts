@@ -4,6 +4,7 @@ export * from './events.ts';
 export * from './fanotify.ts';
 export { addressOf, bind, bindWide, check, fastPath, lastError, viewMemory } from './ffi.ts';
 export * from './files.ts';
+export * from './detached-mount.ts';
 export * from './fuse-device.ts';
 export * from './identity.ts';
 export * from './locks.ts';
