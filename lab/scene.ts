@@ -139,7 +139,9 @@ export async function openScene(options: SceneOptions = {}): Promise<OpenScene> 
     await options.prepare?.(shared);
     const socketPaths = Array.from({ length: options.guests ?? 1 }, (_, number) => join(folder, `fs${number}`));
     const { cache, daemonArgs, daemonCommand } = options;
-    const args = [...daxArguments(options), ...(daemonArgs ?? [])];
+    // A scene is short, and its guests want the processors.
+    const cold = daemonCommand === undefined ? ['--no-warm-up'] : [];
+    const args = [...cold, ...daxArguments(options), ...(daemonArgs ?? [])];
     daemon = await startDaemon({ sharedDir: shared, socketPaths, cache, args, command: daemonCommand });
     const booting = await Promise.allSettled(socketPaths.map((path) => bootGuest(options, path)));
     for (const booted of booting) if (booted.status === 'fulfilled') vms.push(booted.value);
