@@ -133,7 +133,8 @@ export function registerServe(program: Command): void {
     .option('--allow-direct-io', 'O_DIRECT of a guest counts on the host', false)
     .option(
       '--threads <threads>',
-      'threads for request queues; more queues than these share them (default: one for each CPU, and 4 at least)',
+      'threads for request queues; more queues than these share them (default: one for each CPU, and 4 at least; ' +
+        'with --dax-window each queue has its own)',
       threadsParser(1, MOST_THREADS),
     )
     .option(
@@ -220,8 +221,8 @@ function serveOptions(options: Options): ServeOptions {
 }
 
 /**
- * V8 compiles a function for good when it has run some 150 times, not 3000. Until then what it asks of the kernel takes
- * several times as long: numbers become objects on their way. For what threads do, so before there are any.
+ * V8 compiles a function for good when it has run some 150 times, not 3000. Until then requests take up to twice as
+ * long: numbers become objects on their way to the kernel. For what threads do, so before there are any.
  */
 const COMPILE_EARLY = [
   '--invocation-count-for-maglev=50',
