@@ -53,6 +53,18 @@ test('a driver that never comes in time is waited for once in 65 times in the en
   assert.equal(stays(linger, 650, Infinity), 10);
 });
 
+test('a driver that comes in time but every other time is not worth the wait', () => {
+  const linger = new Linger(LOOKS);
+  const stayed = Array.from({ length: 1000 }, (_, i) => stays(linger, 1, i % 2 === 0 ? 1 : Infinity));
+  assert.ok(stayed.slice(500).filter((count) => count > 0).length < 50);
+});
+
+test('a driver that comes in time nearly always is waited for nearly always', () => {
+  const linger = new Linger(LOOKS);
+  const stayed = Array.from({ length: 1000 }, (_, i) => stays(linger, 1, i % 20 === 0 ? Infinity : 1));
+  assert.ok(stayed.filter((count) => count > 0).length > 900);
+});
+
 test('a driver that has become quick is waited for again', () => {
   const linger = new Linger(LOOKS);
   stays(linger, 1000, Infinity);

@@ -6,10 +6,12 @@ import { availableParallelism } from 'node:os';
  */
 const LOOKS = availableParallelism() > 1 ? 1000 : 0;
 const LONGEST_REST = 64;
+/** To stay in vain costs as much as three stays that are not: looking takes time as well, even of who finds. */
+const IN_VAIN = 8;
 
 /**
  * A thread that has served all stays for a moment: a driver at work mostly has its next request soon, and so saves its
- * kick, and we our sleep. The more often that was in vain, the more seldom we stay.
+ * kick, and we our sleep. Where that is in vain more than once in four times, we hardly ever stay.
  */
 export class Linger {
   readonly #looks: number;
@@ -31,7 +33,7 @@ export class Linger {
     for (let look = 0; look < this.#looks && !found; look += 1) found = queue.more;
     // Worked out in either case: what only one of them does is not compiled until it comes.
     const less = Math.max(this.#rest >> 1, 1);
-    const more = Math.min(2 * this.#rest, LONGEST_REST);
+    const more = Math.min(IN_VAIN * this.#rest, LONGEST_REST);
     this.#resting = found ? 0 : this.#rest;
     this.#rest = found ? less : more;
     return found;
