@@ -1,4 +1,7 @@
 /** Counters of every worker, in shared memory: one writer each, so nothing is locked; readers add them up. */
+// Not the global of that name, which is behind a getter: it would be called for each request.
+import { performance } from 'node:perf_hooks';
+
 import { OPCODE_COUNT, opcodeName } from '../fuse/index.ts';
 
 /** Latency buckets: bucket i counts requests that took less than 2^i microseconds (the last: all others). */

@@ -3,6 +3,9 @@
  * opcodes. What it needs is copied into the worker's scratch first, so that nothing is decided on memory that the guest
  * can still change.
  */
+// Not the global of that name, which is behind a getter: it would be called for each request.
+import { performance } from 'node:perf_hooks';
+
 import { E2BIG, EAGAIN, EFAULT, EINVAL, EIO, ENOSYS } from '../core/index.ts';
 import { type Handler, type RawFileSystem, type Request, RETRY, WOULD_SLEEP } from '../fs/file-system.ts';
 import {
