@@ -151,7 +151,7 @@ export class TestGuest {
     signalEventfd(this.#queues[queue].kickFd);
   }
 
-  /** Waits until the device has heard the kick: what it does next, it does before it obeys a `stopQueue`. */
+  /** Waits until `virtiofs trace` has heard the kick. The daemon reads none: it serves before a `stopQueue`. */
   awaitHeard(queue: number): void {
     const deadline = performance.now() + ANSWER_LIMIT_MS;
     while (waitReadable(this.#queues[queue].kickFd, 0)) {

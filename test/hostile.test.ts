@@ -236,8 +236,6 @@ test('an available ring that makes no sense stops that queue alone, until it is 
     const ring = new RawRing(guest, 2);
     spoil(ring);
     guest.kick(2);
-    guest.awaitHeard(2);
-    guest.kick(2);
     check();
     assert.equal(ring.usedIndex, 0);
     assert.equal(ring.settle(), 0, 'nothing was taken');
@@ -856,7 +854,6 @@ test('lives through any mutation of rings and descriptors, and serves a queue th
     spoilRings(guest, 1, random, spoils);
     if (!late) guest.drivers[1].publish();
     guest.kick(1);
-    guest.awaitHeard(1);
     taken += guest.stopQueue(1);
     guest.startQueue(1);
     // Replies that went astray may have hit the other queue's rings.
@@ -967,10 +964,9 @@ test('a guest cannot flood the log of its host', async () => {
     // Lets the event loop take what the daemon says.
     await loud.gauges();
   }
-  ring.availableIndex = 0x7fff;
   for (let round = 0; round < 1000; round += 1) {
-    mount.guest.kick(1);
-    mount.guest.awaitHeard(1);
+    ring.availableIndex = 0x7fff;
+    ring.settle();
   }
   await loud.gauges();
   const lines = loud.said

@@ -122,7 +122,6 @@ export class RawRing {
   /** Kicks, waits until the device is done with it whatever there is, and stops: chains that were taken. */
   settle(): number {
     this.guest.kick(this.queue);
-    this.guest.awaitHeard(this.queue);
     const taken = this.guest.stopQueue(this.queue);
     this.guest.startQueue(this.queue);
     this.#available = 0;

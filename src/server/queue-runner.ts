@@ -1,6 +1,8 @@
+import { performance } from 'node:perf_hooks';
+
 import { EFAULT, EINTR } from '../core/index.ts';
 import type { GuestMemory } from '../memory/index.ts';
-import { drainEventfd, signalEventfd } from '../sys/index.ts';
+import { signalEventfd } from '../sys/index.ts';
 import type { RingSetup } from '../vhost/index.ts';
 import { Chain, DeviceQueue, POP_BAD_CHAIN, POP_BROKEN, POP_CHAIN } from '../virtio/index.ts';
 import { type Gate, SERVE_AGAIN, SERVE_ELSEWHERE } from './gate.ts';
@@ -56,6 +58,7 @@ export class QueueRunner {
     this.#defers = waiting !== undefined && waiting.pool.size > 0;
   }
 
+  /** -1 while it is stopped. Watched edge-triggered: it is never read, which would cost each request a system call. */
   get kickFd(): number {
     return this.#ring?.kickFd ?? -1;
   }
@@ -79,11 +82,6 @@ export class QueueRunner {
     const next = this.#queue.stop();
     this.#ring = undefined;
     return next;
-  }
-
-  /** Takes note of a kick: only when there is one, as the VMM may have made the descriptor one that blocks. */
-  acknowledge(): void {
-    if (this.#ring !== undefined) drainEventfd(this.#ring.kickFd);
   }
 
   /** After a kick, or to go on: serves what is there, BATCH chains at most. True when more may be waiting. */

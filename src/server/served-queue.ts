@@ -1,9 +1,9 @@
 import { receiveMessageOnPort } from 'node:worker_threads';
 
-import { drainEventfd, type Epoll } from '../sys/index.ts';
-import { PoolClient, type SharedPool } from './pool.ts';
-import { QueueRunner } from './queue-runner.ts';
-import type { Serving, ServingThread } from './serving.ts';
+import { drainEventfd, type Epoll, EPOLLET, EPOLLIN } from '../sys/index.ts';
+import type { MemoryMirror } from './memory-mirror.ts';
+import { QueueRunner, type Waiting } from './queue-runner.ts';
+import type { Serving } from './serving.ts';
 import {
   ANSWER_COUNT,
   ANSWER_FAILED,
@@ -12,12 +12,16 @@ import {
   type QueueCommand,
   type QueueData,
 } from './threads.ts';
-import { QueueWaits, Waits } from './waits.ts';
 
-// What its thread's epoll set says of a queue, added to the queue's first key.
-export const KEY_COMMAND = 0;
+// What its loop's epoll set says of a queue, added to the queue's first key.
+const KEY_COMMAND = 0;
 export const KEY_KICK = 1;
 export const KEYS = 2;
+
+/** By what its requests are served. */
+type Served = Pick<Serving, 'mirror' | 'gate' | 'warn'>;
+/** By what it is told. */
+type Told = Pick<QueueData, 'queue' | 'commands' | 'commandFd' | 'answers'>;
 
 /** A request queue on the thread that serves it, maybe beside others: what its session tells, and what it has to do. */
 export class ServedQueue {
@@ -26,28 +30,25 @@ export class ServedQueue {
   /** A command has come, or something to be asked again. */
   woken = false;
   readonly runner: QueueRunner;
-  readonly #data: QueueData;
-  readonly #serving: Serving;
-  readonly #epoll: Epoll;
-  readonly #key: number;
+  readonly #data: Told;
+  readonly #mirror: MemoryMirror;
   readonly #answers: Int32Array;
+  #epoll: Epoll | undefined;
+  #key = 0;
 
-  /** `spawn` has one more thread of the pool started. */
-  constructor(thread: ServingThread, data: QueueData, pool: SharedPool, spawn: () => void, epoll: Epoll, key: number) {
-    const { tables, queue, commandFd } = data;
+  constructor(data: Told, { mirror, gate, warn }: Served, { pool, waits, wakers }: Omit<Waiting, 'wakeFd'>) {
     this.#data = data;
+    this.#answers = new Int32Array(data.answers);
+    this.#mirror = mirror;
+    const waiting = { pool, waits, wakers, wakeFd: data.commandFd };
+    this.runner = new QueueRunner(mirror.memory, data.queue, gate, warn, waiting);
+  }
+
+  /** `epoll`: what its loop sleeps on. `key`: the first of KEYS. */
+  join(epoll: Epoll, key: number): void {
     this.#epoll = epoll;
     this.#key = key;
-    this.#answers = new Int32Array(data.answers);
-    this.#serving = thread.open(tables);
-    const { mirror, gate, warn } = this.#serving;
-    this.runner = new QueueRunner(mirror.memory, queue, gate, warn, {
-      pool: new PoolClient(pool, tables.pool, queue, commandFd, spawn),
-      waits: new QueueWaits(new Waits(tables.waits), queue, commandFd),
-      wakers: thread.wakers,
-      wakeFd: commandFd,
-    });
-    epoll.add(commandFd, key + KEY_COMMAND);
+    epoll.add(this.#data.commandFd, key + KEY_COMMAND);
     Atomics.store(this.#answers, ANSWER_STARTED, 1);
   }
 
@@ -79,19 +80,19 @@ export class ServedQueue {
     const { runner } = this;
     switch (command.kind) {
       case 'memory':
-        this.#serving.mirror.set(command.regions);
+        this.#mirror.set(command.regions);
         return 0;
       case 'start':
-        this.#epoll.add(command.ring.kickFd, this.#key + KEY_KICK);
+        this.#epoll?.add(command.ring.kickFd, this.#key + KEY_KICK, EPOLLIN | EPOLLET);
         try {
           runner.start(command.ring);
         } catch (error) {
-          this.#epoll.remove(command.ring.kickFd);
+          this.#epoll?.remove(command.ring.kickFd);
           throw error;
         }
         return 0;
       case 'stop':
-        this.#epoll.remove(runner.kickFd);
+        this.#epoll?.remove(runner.kickFd);
         return runner.stop();
       case 'quit':
         // Before the answer: the descriptor is closed then.
@@ -103,6 +104,6 @@ export class ServedQueue {
   /** It is served no longer. */
   end(): void {
     this.runner.end();
-    this.#epoll.remove(this.#data.commandFd);
+    this.#epoll?.remove(this.#data.commandFd);
   }
 }

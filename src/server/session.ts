@@ -111,7 +111,7 @@ class Device implements VhostDevice {
     }
     const { epoll, key } = this.#options;
     try {
-      epoll.add(ring.kickFd, key + KEY_HIPRIO);
+      epoll.add(ring.kickFd, key + KEY_HIPRIO, EPOLLIN | EPOLLET);
       this.hiprio.start(ring);
     } catch (error) {
       epoll.remove(ring.kickFd);
@@ -215,15 +215,18 @@ export class Session {
     }
     const { hiprio } = this.#device;
     this.#device.expire();
-    if (has(KEY_HIPRIO)) hiprio.acknowledge();
-    if (has(KEY_CONNECTION) && !this.#hear(this.#connection.backend)) {
-      this.#disconnect();
-      return this.#options.common.stay;
+    // Before messages: what was kicked before the queue is stopped is heard of.
+    if (this.#more || has(KEY_HIPRIO)) this.#more = hiprio.run();
+    if (has(KEY_CONNECTION)) {
+      if (!this.#hear(this.#connection.backend)) {
+        this.#disconnect();
+        return this.#options.common.stay;
+      }
+      // A queue that was started again may have missed its kick.
+      this.#more = true;
     }
     // In any case: what is edge-triggered is not said twice.
     this.#device.serveBackend();
-    // After a message too: a queue that was started again may have missed its kick.
-    this.#more = (this.#more || ready !== 0) && hiprio.run();
     return true;
   }
 

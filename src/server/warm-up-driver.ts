@@ -1,18 +1,23 @@
 /**
- * A driver beside the device, in one thread: lays a request in memory of its own, has a QueueRunner serve it as it
- * serves a guest's, and takes the reply.
+ * A driver and a session beside the device, in one thread: has a queue served by a loop of its own, as a guest's is,
+ * from the kick to the interrupt, tells it what a session tells, and takes the replies.
  */
-import { assert, type Fd } from '../core/index.ts';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+
+import { assert } from '../core/index.ts';
 import type { ScratchFileSystem } from '../fs/file-system.ts';
 import { InHeader, type InitOffer, type Opcode, OutHeader } from '../fuse/index.ts';
-import { GuestMemory } from '../memory/index.ts';
-import { Arena, close, Epoll, eventfd, signalEventfd } from '../sys/index.ts';
+import { Arena, close, eventfd, signalEventfd } from '../sys/index.ts';
+import type { MappedRegion } from '../vhost/index.ts';
 import { DriverQueue, type GuestBuffer } from '../virtio/index.ts';
 import { Counters, COUNTERS_BYTES } from './counters.ts';
 import { Gate } from './gate.ts';
+import { MemoryMirror } from './memory-mirror.ts';
 import { createPool, createPoolSession, PoolClient } from './pool.ts';
-import { QueueRunner } from './queue-runner.ts';
+import { QueueLoop } from './queue-loop.ts';
+import { ServedQueue } from './served-queue.ts';
 import { SESSION_WORDS } from './session-state.ts';
+import { ANSWER_COUNT, ANSWER_FAILED, ANSWER_RESULT, ANSWERS_WORDS, type QueueCommand } from './threads.ts';
 import { QueueWaits, Waits, Wakers } from './waits.ts';
 
 const QUEUE = 1;
@@ -33,6 +38,8 @@ const HIGH_BYTES = DATA_AT + DATA_BYTES;
 // A header lies just before what it belongs to, or apart: buffers that follow one another become one piece.
 const HEADERS = [BODY_AT - InHeader.bytes, BODY_AT - 0x800] as const;
 const OUT_HEADERS = [REPLY_AT - OutHeader.bytes, REPLY_AT - 0x800] as const;
+/** A request takes one, or two where there are more than are served in one go. */
+const MOST_TURNS = 10;
 const encoder = new TextEncoder();
 
 export class WarmUpDriver {
@@ -43,10 +50,15 @@ export class WarmUpDriver {
   readonly #low = new Arena(LOW_BYTES);
   readonly #high = new Arena(HIGH_BYTES);
   readonly #scratch: ScratchFileSystem;
-  readonly #runner: QueueRunner;
   readonly #driver: DriverQueue;
-  readonly #epoll = new Epoll();
-  readonly #eventFd: Fd = eventfd();
+  readonly #kickFd = eventfd();
+  readonly #callFd = eventfd();
+  readonly #commandFd = eventfd();
+  readonly #wakeFd = eventfd();
+  readonly #loop = new QueueLoop(this.#wakeFd);
+  readonly #commands: MessagePort;
+  readonly #answers = new Int32Array(new SharedArrayBuffer(ANSWERS_WORDS * 4));
+  #told = 0;
   readonly #readable: GuestBuffer[] = [];
   readonly #writable: GuestBuffer[] = [];
   readonly #uid = process.geteuid?.() ?? 0;
@@ -56,43 +68,73 @@ export class WarmUpDriver {
   /** `poolSize`: as that of the session. */
   constructor(scratch: ScratchFileSystem, offer: InitOffer, poolSize: number) {
     this.#scratch = scratch;
-    const { address } = this.#low;
     this.reply = new DataView(this.#high.buffer, REPLY_AT, ROOM_BYTES);
-    const memory = new GuestMemory();
-    add(memory, 0, this.#low);
-    add(memory, HIGH, this.#high);
+    const { port1, port2 } = new MessageChannel();
+    this.#commands = port1;
+    const mirror = new MemoryMirror();
+    const warn = (): void => undefined;
     const waits = new Waits(Waits.create());
     const gate = new Gate({
-      memory,
+      memory: mirror.memory,
       fileSystem: scratch.fileSystem,
       session: new Int32Array(new SharedArrayBuffer(SESSION_WORDS * 4)),
       counters: new Counters(this.counters),
       offer,
-      warn: () => undefined,
+      warn,
       waits,
     });
-    const wakeFd = this.#eventFd;
-    this.#runner = new QueueRunner(memory, QUEUE, gate, () => undefined, {
-      pool: new PoolClient(createPool(poolSize), createPoolSession(0), QUEUE, wakeFd, () => undefined),
-      waits: new QueueWaits(waits, QUEUE, wakeFd),
+    const commandFd = this.#commandFd;
+    const told = { queue: QUEUE, commands: port2, commandFd, answers: this.#answers.buffer };
+    const waiting = {
+      pool: new PoolClient(createPool(poolSize), createPoolSession(0), QUEUE, commandFd, () => undefined),
+      waits: new QueueWaits(waits, QUEUE, commandFd),
       wakers: new Wakers(Wakers.create()),
-      wakeFd,
-    });
-    const [size, eventIdx] = [QUEUE_SIZE, true];
-    assert(DriverQueue.bytes(size, BUFFERS) <= HEADERS[1], 'the rings do not fit');
-    this.#driver = new DriverQueue(memory, { size, guestAddress: 0, eventIdx, indirectEntries: BUFFERS });
-    this.#runner.start({
+    };
+    this.#loop.add(new ServedQueue(told, { mirror, gate, warn }, waiting));
+    this.#tell({ kind: 'memory', regions: [region(0, this.#low), region(HIGH, this.#high)] });
+    assert(DriverQueue.bytes(QUEUE_SIZE, BUFFERS) <= HEADERS[1], 'the rings do not fit');
+    const shape = { size: QUEUE_SIZE, guestAddress: 0, eventIdx: true, indirectEntries: BUFFERS };
+    this.#driver = new DriverQueue(mirror.memory, shape);
+    this.#start(0);
+  }
+
+  #start(nextAvailable: number): void {
+    const { descriptorTable, availableRing, usedRing, size } = this.#driver;
+    const { address } = this.#low;
+    const ring = {
       size,
-      descriptorTable: address + this.#driver.descriptorTable,
-      availableRing: address + this.#driver.availableRing,
-      usedRing: address + this.#driver.usedRing,
-      nextAvailable: 0,
-      eventIdx,
+      descriptorTable: address + descriptorTable,
+      availableRing: address + availableRing,
+      usedRing: address + usedRing,
+      nextAvailable,
+      eventIdx: true,
       indirect: true,
-      kickFd: this.#eventFd,
-      callFd: this.#eventFd,
-    });
-    this.#epoll.add(this.#eventFd, 0);
+      kickFd: this.#kickFd,
+      callFd: this.#callFd,
+    };
+    this.#tell({ kind: 'start', ring });
+  }
+
+  /** Stops the queue and starts it, as when a guest boots again. */
+  restart(): void {
+    this.#start(this.#tell({ kind: 'stop' }));
+  }
+
+  #tell(command: QueueCommand): number {
+    const answers = this.#answers;
+    this.#told += 1;
+    this.#commands.postMessage(command);
+    signalEventfd(this.#commandFd);
+    this.#turnUntil(() => answers[ANSWER_COUNT] === this.#told);
+    assert(answers[ANSWER_FAILED] === 0, 'a made-up command failed');
+    return answers[ANSWER_RESULT];
+  }
+
+  #turnUntil(isDone: () => boolean): void {
+    for (let turns = 0; !isDone(); turns += 1) {
+      assert(turns < MOST_TURNS && this.#loop.patienceMs <= 0, 'a made-up request is not answered');
+      this.#loop.turn(0);
+    }
   }
 
   /** Nothing that is asked for can take as long as a disk does. */
@@ -155,27 +197,23 @@ export class WarmUpDriver {
   /** Descriptors of their own and in a table by turns; so is what a driver does that sleeps, or looks by itself. */
   #exchange(times: number): void {
     const driver = this.#driver;
-    const runner = this.#runner;
     const isOdd = (this.#unique & 2) !== 0;
     if (isOdd) driver.enableInterrupts();
     for (let i = 0; i < times; i += 1) driver.add(this.#readable, this.#writable, { indirect: isOdd || times > 1 });
-    if (driver.publish()) signalEventfd(this.#eventFd);
+    if (driver.publish()) signalEventfd(this.#kickFd);
     let collected = 0;
-    for (let more = true; more; ) {
-      if (this.#epoll.wait(0) > 0 && this.#epoll.key(0) === 0) runner.acknowledge();
-      runner.attend(isOdd);
-      more = runner.run();
+    this.#turnUntil(() => {
       while (driver.collect() >= 0) collected += 1;
-    }
-    assert(collected === times && runner.patienceMs === -1, 'a made-up request is not answered');
+      return collected === times;
+    });
   }
 
   close(): void {
-    this.#runner.stop();
-    this.#runner.end();
+    this.#tell({ kind: 'stop' });
+    this.#loop.end();
+    this.#commands.close();
     this.#scratch.close();
-    this.#epoll.close();
-    close(this.#eventFd);
+    for (const fd of [this.#kickFd, this.#callFd, this.#commandFd, this.#wakeFd]) close(fd);
   }
 }
 
@@ -193,8 +231,8 @@ export interface Content {
   readonly times?: number;
 }
 
-function add(memory: GuestMemory, guestAddress: number, { bytes, address, buffer }: Arena): void {
-  memory.add({ guestAddress, sizeBytes: bytes, userAddress: guestAddress, hostAddress: address, buffer });
+function region(guestAddress: number, { bytes, address }: Arena): MappedRegion {
+  return { guestAddress, sizeBytes: bytes, userAddress: guestAddress, hostAddress: address };
 }
 
 /** Guest address and length of each. */

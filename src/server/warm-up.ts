@@ -101,7 +101,10 @@ export class WarmUp {
 
   /** As a guest does that mounts, a while after another. */
   *#newSession(round: number): Generator<void, void> {
-    if (round > 0) this.#ask(opcodes.DESTROY, ROOT);
+    if (round > 0) {
+      this.#ask(opcodes.DESTROY, ROOT);
+      this.#driver.restart();
+    }
     yield;
     const rest = Array.from({ length: 11 }, () => 0);
     const words = [flags.KERNEL_VERSION, flags.KERNEL_MINOR_VERSION, 0, 0xffffffff, 0xffffffff, ...rest];
