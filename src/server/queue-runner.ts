@@ -84,8 +84,16 @@ export class QueueRunner {
     return next;
   }
 
-  /** After a kick, or to go on: serves what is there, BATCH chains at most. True when more may be waiting. */
-  run(): boolean {
+  /** The next available index. */
+  get next(): number {
+    return this.#queue.next;
+  }
+
+  /**
+   * After a kick, or to go on: serves what is there, BATCH chains at most. True when more may be waiting. `quiet`: the
+   * driver is not asked for a kick with the next one.
+   */
+  run(quiet = false): boolean {
     const ring = this.#ring;
     if (ring === undefined) return false;
     const queue = this.#queue;
@@ -93,7 +101,7 @@ export class QueueRunner {
     let bytes = 0;
     // The outer loop is for what came while kicks were being asked for, which is seldom: it has no code of its own that
     // would not be compiled until then.
-    for (let more = true; more; more = queue.enableNotify()) {
+    for (let more = true; more; more = !quiet && queue.enableNotify()) {
       queue.disableNotify();
       for (let popped = queue.pop(this.#chain); ; popped = queue.pop(this.#chain)) {
         if (popped === POP_CHAIN) {

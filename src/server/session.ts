@@ -14,6 +14,7 @@ import {
 } from '../vhost/index.ts';
 import { QueueError } from '../virtio/index.ts';
 import { configSpace } from './config-space.ts';
+import { HiprioQueue } from './hiprio-queue.ts';
 import { setPoolMemory } from './pool.ts';
 import { QueuePort } from './queue-port.ts';
 import { QueueRunner } from './queue-runner.ts';
@@ -51,11 +52,12 @@ class Device implements VhostDevice {
   readonly config: Uint8Array | undefined;
   readonly sharedMemory: readonly number[] | undefined;
   readonly window: { readonly hostAddress: number; readonly sizeBytes: number } | undefined;
-  readonly hiprio: QueueRunner;
+  readonly hiprio: HiprioQueue;
   readonly keeper: WindowKeeper | undefined;
   readonly #options: SessionOptions;
   readonly #serving: Serving;
   readonly #queues: QueuePort[] = [];
+  #hiprioFd = -1;
   #backend: BackendChannel | undefined;
   #regions: readonly MappedRegion[] = [];
 
@@ -65,7 +67,7 @@ class Device implements VhostDevice {
     const { window, mirror, gate, warn } = serving;
     this.#options = options;
     this.#serving = serving;
-    this.hiprio = new QueueRunner(mirror.memory, HIPRIO, gate, warn);
+    this.hiprio = new HiprioQueue(new QueueRunner(mirror.memory, HIPRIO, gate, warn));
     this.config = common.tag === undefined ? undefined : configSpace(common.tag, common.requestQueues);
     if (window === undefined) return;
     const sizeBytes = window.count * RANGE_BYTES;
@@ -113,6 +115,7 @@ class Device implements VhostDevice {
     try {
       epoll.add(ring.kickFd, key + KEY_HIPRIO, EPOLLIN | EPOLLET);
       this.hiprio.start(ring);
+      this.#hiprioFd = ring.kickFd;
     } catch (error) {
       epoll.remove(ring.kickFd);
       if (error instanceof QueueError || error instanceof SysError) throw new VhostError('RING', error.message);
@@ -122,7 +125,7 @@ class Device implements VhostDevice {
 
   stopQueue(index: number): number {
     if (index !== HIPRIO) return this.queue(index).stop();
-    this.#options.epoll.remove(this.hiprio.kickFd);
+    this.#options.epoll.remove(this.#hiprioFd);
     return this.hiprio.stop();
   }
 
@@ -134,9 +137,11 @@ class Device implements VhostDevice {
     this.keeper?.setChannel(channel);
   }
 
-  /** Milliseconds until `expire` is to be called; -1: not at all. */
+  /** Milliseconds until `expire` is to be called, or the hiprio queue to be served; -1: not at all. */
   get patienceMs(): number {
-    return this.#backend?.patienceMs ?? -1;
+    const { patienceMs } = this.hiprio;
+    const otherMs = this.#backend?.patienceMs ?? -1;
+    return patienceMs < 0 || (otherMs >= 0 && otherMs < patienceMs) ? otherMs : patienceMs;
   }
 
   expire(): void {
@@ -172,8 +177,6 @@ export class Session {
   #connection: { readonly backend: Backend; readonly fd: Fd } | undefined;
   /** Bits: which of its keys were ready. */
   #ready = 0;
-  /** There is more in the hiprio queue. */
-  #more = false;
   /** When it tries again to accept a connection. */
   #retryAt = Number.POSITIVE_INFINITY;
 
@@ -197,7 +200,6 @@ export class Session {
 
   /** How long the thread may sleep before `serve`; -1: until one of the keys is ready. */
   get patienceMs(): number {
-    if (this.#more) return 0;
     if (this.#retryAt !== Number.POSITIVE_INFINITY) return Math.max(0, Math.ceil(this.#retryAt - performance.now()));
     return this.#connection === undefined ? -1 : this.#device.patienceMs;
   }
@@ -216,14 +218,11 @@ export class Session {
     const { hiprio } = this.#device;
     this.#device.expire();
     // Before messages: what was kicked before the queue is stopped is heard of.
-    if (this.#more || has(KEY_HIPRIO)) this.#more = hiprio.run();
-    if (has(KEY_CONNECTION)) {
-      if (!this.#hear(this.#connection.backend)) {
-        this.#disconnect();
-        return this.#options.common.stay;
-      }
-      // A queue that was started again may have missed its kick.
-      this.#more = true;
+    if (has(KEY_HIPRIO)) hiprio.kick();
+    hiprio.serve();
+    if (has(KEY_CONNECTION) && !this.#hear(this.#connection.backend)) {
+      this.#disconnect();
+      return this.#options.common.stay;
     }
     // In any case: what is edge-triggered is not said twice.
     this.#device.serveBackend();
@@ -264,7 +263,6 @@ export class Session {
     epoll.remove(connection.fd);
     connection.backend.end();
     this.#connection = undefined;
-    this.#more = false;
     tell({ kind: 'disconnected', session: data.index });
     if (common.stay) this.#listen();
   }

@@ -168,6 +168,11 @@ export class DeviceQueue {
     return POP_BAD_CHAIN;
   }
 
+  /** The next available index. */
+  get next(): number {
+    return this.#next;
+  }
+
   /** Whether the driver has more for us after the last `pop`. */
   get more(): boolean {
     return this.#next !== this.#seen || Atomics.load(this.#available, RING_INDEX) !== this.#next;
