@@ -125,6 +125,7 @@ async function assertBounded(guest: Mount, daemon: TestDaemon): Promise<void> {
   assert.equal(nodes[999], 0n);
   await daemon.hears(FULL);
   for (const nodeid of known.slice(0, 20)) guest.getattr(nodeid);
+  assert.equal(guest.lookup(folder, '60').nodeid, known[60]);
   guest.open(known[0], O_RDONLY, ENFILE);
   guest.lookup(folder, 'absent', ENOENT);
   for (const nodeid of known.slice(0, 20)) guest.forget(nodeid, 1);

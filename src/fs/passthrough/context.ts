@@ -115,6 +115,8 @@ export class Context {
   readonly #statAddress: number;
   readonly #stat: number;
   readonly #how: number;
+  /** Of the last names that were looked up: from 2 on most were of inodes that nobody knew. 0 to 3. */
+  #newcomers = 0;
   readonly daxFiles: DaxFiles;
   readonly #procNames: ProcNames;
 
@@ -192,27 +194,38 @@ export class Context {
     return fd < 0 ? fd : this.statFd(fd);
   }
 
-  /** The inode behind a directory's name (checked by the gate), pinned and looked at: by its name unless it `isNew`. */
-  lookUp(dirFd: number, dirSlot: number, names: Names, nameAt: number, isNew = false): number {
+  /**
+   * The inode behind a directory's name (checked by the gate), pinned and looked at: by its name, or where it is likely
+   * `isNew` by a descriptor, which that needs in any case. By default, likely is what the last ones were.
+   */
+  lookUp(dirFd: number, dirSlot: number, names: Names, nameAt: number, isNew = this.#newcomers > 1): number {
     const slot = this.#lookUp(dirFd, dirSlot, names.address, nameAt, isNew);
     if (slot > 0) this.daxFiles.note(slot, names.u8, nameAt);
     return slot;
   }
 
   #lookUp(dirFd: number, dirSlot: number, address: number, nameAt: number, isNew: boolean): number {
-    const result = isNew ? 0 : statxName(dirFd, address, nameAt, AT_SYMLINK_NOFOLLOW, LOOK, this.#statAddress);
-    if (result < 0) return result;
-    const known = isNew ? 0 : this.#findLooked(dirSlot);
+    const known = isNew ? 0 : this.#lookUpKnown(dirFd, dirSlot, address, nameAt);
     if (known !== 0) return known;
-    const name = address + nameAt;
-    if (!this.inodes.mayOpen()) return -ENFILE;
-    const fd = openat2(dirFd, name, this.#how);
+    // Without room for one more it may be a known one after all.
+    if (!this.inodes.mayOpen()) return (isNew && this.#lookUpKnown(dirFd, dirSlot, address, nameAt)) || -ENFILE;
+    const fd = openat2(dirFd, address + nameAt, this.#how);
     if (fd < 0) return fd === -EMFILE ? -ENFILE : fd;
     const looked = this.statFd(fd);
     const other = looked < 0 ? looked : this.#findLooked(dirSlot);
+    this.#newcomers = other === 0 ? Math.min(this.#newcomers + 1, 3) : Math.max(this.#newcomers - 1, 0);
     if (other === 0) return this.#adopt(fd, dirSlot);
     close(fd);
     return other;
+  }
+
+  /** As `lookUp`; 0: nobody knows it. */
+  #lookUpKnown(dirFd: number, dirSlot: number, address: number, nameAt: number): number {
+    const result = statxName(dirFd, address, nameAt, AT_SYMLINK_NOFOLLOW, LOOK, this.#statAddress);
+    if (result < 0) return result;
+    const known = this.#findLooked(dirSlot);
+    if (known !== 0) this.#newcomers = Math.max(this.#newcomers - 1, 0);
+    return known;
   }
 
   /** The inode whose name is about to go, pinned: without a name it could not be found again by handle. Or 0. */

@@ -52,9 +52,9 @@ export class Names {
   }
 
   /** Looks the request's name up in a directory and replies with its entry, which then counts as given. */
-  #replyEntry(request: Request, dirFd: number, dir: number): number {
+  #replyEntry(request: Request, dirFd: number, dir: number, isNew?: boolean): number {
     const context = this.#context;
-    const slot = context.lookUp(dirFd, dir, request.scratch, request.name);
+    const slot = context.lookUp(dirFd, dir, request.scratch, request.name, isNew);
     if (slot < 0) return slot;
     context.writeEntryOut(request, request.reply, slot, dir);
     context.lookups.add(slot);
@@ -119,9 +119,9 @@ export class Names {
 
   /** Labels what was made just now and replies with its entry; what cannot be labelled is taken away again. */
   #replyMade(request: Request, dirFd: number, dir: number): number {
-    if (request.contextCount === 0) return this.#replyEntry(request, dirFd, dir);
+    if (request.contextCount === 0) return this.#replyEntry(request, dirFd, dir, true);
     const context = this.#context;
-    const slot = context.lookUp(dirFd, dir, request.scratch, request.name);
+    const slot = context.lookUp(dirFd, dir, request.scratch, request.name, true);
     if (slot < 0) return slot;
     const fd = context.inodes.fd(slot);
     const labelled = fd < 0 ? fd : context.creation.label(request, fd);
