@@ -45,6 +45,8 @@ export class HiprioQueue {
 
   /** The next available index. */
   stop(): number {
+    // What it was kicked for comes first.
+    this.#runner.run(false);
     this.#kicked = false;
     this.#gatherUntil = 0;
     return this.#runner.stop();

@@ -47,7 +47,6 @@ export class QueueLoop {
     this.#note(ready);
     for (const queue of this.#queues) {
       const { runner, woken } = queue;
-      // First of all: what was kicked before a queue is stopped is heard of.
       queue.kicked = queue.kicked && runner.run();
       if (woken) this.#obey(queue);
       runner.attend(woken);

@@ -92,6 +92,8 @@ export class ServedQueue {
         }
         return 0;
       case 'stop':
+        // What it was kicked for comes first; the kick itself may not have been heard yet.
+        runner.run();
         this.#epoll?.remove(runner.kickFd);
         return runner.stop();
       case 'quit':

@@ -217,7 +217,6 @@ export class Session {
     }
     const { hiprio } = this.#device;
     this.#device.expire();
-    // Before messages: what was kicked before the queue is stopped is heard of.
     if (has(KEY_HIPRIO)) hiprio.kick();
     hiprio.serve();
     if (has(KEY_CONNECTION) && !this.#hear(this.#connection.backend)) {
