@@ -6,6 +6,7 @@ import { HiprioQueue } from './hiprio-queue.ts';
 
 /** A queue, its driver and a clock: the driver kicks when it is asked to. */
 class Scene {
+  readonly kickFd = -1;
   next = 0;
   kicks = 0;
   runs = 0;

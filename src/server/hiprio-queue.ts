@@ -9,6 +9,7 @@ const MANY = 32;
 
 /** What serves the ring; see QueueRunner. */
 interface Runner {
+  readonly kickFd: number;
   readonly next: number;
   start(ring: RingSetup): void;
   stop(): number;
@@ -18,7 +19,7 @@ interface Runner {
 /**
  * The hiprio queue. Who deletes files has its FORGETs come one by one, each with a kick that wakes a thread for less
  * work than it takes to wake it. So while they come often, the driver is not asked for kicks, and they are served when
- * a few milliseconds are over. No request queue holds them up (virtio 5.11.6.2.1).
+ * a few milliseconds are over. What goes on in request queues holds none of them up.
  */
 export class HiprioQueue {
   readonly #runner: Runner;
@@ -32,6 +33,11 @@ export class HiprioQueue {
   constructor(runner: Runner, now = (): number => performance.now()) {
     this.#runner = runner;
     this.#now = now;
+  }
+
+  /** -1 while it is stopped. */
+  get kickFd(): number {
+    return this.#runner.kickFd;
   }
 
   /** Throws QueueError. */

@@ -57,7 +57,6 @@ class Device implements VhostDevice {
   readonly #options: SessionOptions;
   readonly #serving: Serving;
   readonly #queues: QueuePort[] = [];
-  #hiprioFd = -1;
   #backend: BackendChannel | undefined;
   #regions: readonly MappedRegion[] = [];
 
@@ -115,7 +114,6 @@ class Device implements VhostDevice {
     try {
       epoll.add(ring.kickFd, key + KEY_HIPRIO, EPOLLIN | EPOLLET);
       this.hiprio.start(ring);
-      this.#hiprioFd = ring.kickFd;
     } catch (error) {
       epoll.remove(ring.kickFd);
       if (error instanceof QueueError || error instanceof SysError) throw new VhostError('RING', error.message);
@@ -125,7 +123,7 @@ class Device implements VhostDevice {
 
   stopQueue(index: number): number {
     if (index !== HIPRIO) return this.queue(index).stop();
-    this.#options.epoll.remove(this.#hiprioFd);
+    this.#options.epoll.remove(this.hiprio.kickFd);
     return this.hiprio.stop();
   }
 

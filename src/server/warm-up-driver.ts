@@ -209,7 +209,6 @@ export class WarmUpDriver {
   }
 
   close(): void {
-    this.#tell({ kind: 'stop' });
     this.#loop.end();
     this.#commands.close();
     this.#scratch.close();

@@ -103,6 +103,23 @@ for (const [when, steps] of [
   });
 }
 
+test('what it practises on is let go where it cannot begin', () => {
+  let closed = 0;
+  const broken = {
+    openScratch: () => ({
+      get fileSystem(): never {
+        throw new Error('there are no descriptors left');
+      },
+      close: () => {
+        closed += 1;
+      },
+    }),
+  } as unknown as FileSystemModule;
+  const options = { exported: {}, offer: initOffer(cachePolicy('auto')), pool };
+  assert.throws(() => WarmUp.open(broken, options), /no descriptors left/);
+  assert.equal(closed, 1);
+});
+
 test('one thread of a process warms up at a time, the next when it has ended or given up', (t) => {
   const shared = WarmUpTurn.create();
   let opened = 0;

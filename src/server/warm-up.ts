@@ -57,7 +57,13 @@ export class WarmUp {
   /** Undefined where the file system has nothing to practise on. Throws where that cannot be had now. */
   static open(module: FileSystemModule, { exported, offer, pool }: Served): WarmUp | undefined {
     const scratch = module.openScratch?.(exported, { warn: () => undefined, released: () => undefined });
-    return scratch && new WarmUp(new WarmUpDriver(scratch, offer, pool.size));
+    if (scratch === undefined) return undefined;
+    try {
+      return new WarmUp(new WarmUpDriver(scratch, offer, pool.size));
+    } catch (error) {
+      scratch.close();
+      throw error;
+    }
   }
 
   /** Serves for half a millisecond. Whether there is more to do; `end` has been called otherwise. */
