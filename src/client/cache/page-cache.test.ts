@@ -339,3 +339,25 @@ test('the limit is for all files together, and a large read fits into a small ca
   file.invalidate();
   assert.equal(share.cache.bytes, 0);
 });
+
+test('who waits for a page that another one reads keeps nothing beyond the limit meanwhile', () => {
+  const content = pattern(4 * PAGE);
+  const { cache, host, file, backing } = opened(content, { limitBytes: PAGE, maxReadaheadBytes: 0 });
+  const reading = [1, 3].flatMap((page) => [
+    start(file.read(backing, new Uint8Array(PAGE), page * PAGE)),
+    start(file.read(host.open(), new Uint8Array(2 * PAGE), (page - 1) * PAGE)),
+  ]);
+  assert.deepEqual(
+    host.pieces('read').map(([position]) => position / PAGE),
+    [1, 0, 3, 2],
+  );
+  host.answer(1);
+  host.answer(2);
+  assert.equal(host.waiting.length, 2);
+  assert(cache.bytes <= 3 * PAGE, `${cache.bytes} bytes`);
+  host.answerAll();
+  assert.deepEqual(
+    reading.map(({ result }) => result),
+    [PAGE, 2 * PAGE, PAGE, 2 * PAGE],
+  );
+});

@@ -69,8 +69,11 @@ export class CachedFile implements PageHolder {
         const pages = Math.ceil((at + wanted) / PAGE_BYTES) - index;
         const page = this.#pages.get(index);
         if (page === undefined) yield* this.#miss(backing, index, readahead.miss(index, pages));
-        else if (page.load !== undefined) yield page.load;
-        else {
+        else if (page.load !== undefined) {
+          // What was read here before may lie beyond the limit, and the wait may be long.
+          this.#pool.trim();
+          yield page.load;
+        } else {
           const offset = at - page.position;
           const length = Math.min(wanted, PAGE_BYTES - offset);
           into.set(page.bytes(offset, offset + length), done);
