@@ -115,6 +115,7 @@ export class PagePool {
 
   written(pages: number): void {
     this.#writing -= pages;
+    this.trim();
     this.ease();
   }
 

@@ -352,3 +352,32 @@ test('with a daemon that answers at once nobody waits, however small the cache i
     assert(share.cache.bytes <= pages * PAGE);
   }
 });
+
+test('what went beyond the limit while others read ahead goes when its WRITE has ended', () => {
+  const share = opened(pattern(2 * PAGE), { limitBytes: 2 * PAGE, maxReadaheadBytes: PAGE });
+  const { cache, file, backing } = share;
+  const other = new HostFile(pattern(2 * PAGE));
+  const otherFile = cache.file(2 * PAGE);
+  const otherBacking = other.open();
+  // Both have the cache filled with pages ahead, whose READs nobody waits for.
+  start(file.read(backing, new Uint8Array(1), 0));
+  share.host.answer();
+  start(otherFile.read(otherBacking, new Uint8Array(1), 0));
+  other.answer();
+  assert.deepEqual(
+    [share.host.pieces('read').at(-1), other.pieces('read').at(-1)],
+    [
+      [PAGE, PAGE],
+      [PAGE, PAGE],
+    ],
+  );
+  start(file.write(backing, pattern(PAGE), 2 * PAGE));
+  other.answer();
+  share.host.answer();
+  assert.deepEqual(
+    share.host.waiting.map(({ kind }) => kind),
+    ['write'],
+  );
+  share.host.answer();
+  assert.equal(cache.bytes, 2 * PAGE);
+});
