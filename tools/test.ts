@@ -7,7 +7,7 @@
  */
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { relative, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { run } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { inspect, parseArgs } from 'node:util';
@@ -30,6 +30,9 @@ interface FileResult {
   output: string;
   seconds: number;
 }
+
+// Every file starts threads that load the sources: compiled once, they take half of the time.
+process.env['NODE_COMPILE_CACHE'] ??= join(ROOT, 'node_modules', '.cache', 'compile');
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
