@@ -1,6 +1,7 @@
 /** Measurements: `virtiofs bench`. */
 export { type BenchOptions, plansOf, runBench } from './bench.ts';
 export { type DaemonOnlyOptions, runDaemonOnly } from './daemon-only.ts';
+export { caveatOf, describeMachine } from './machine-info.ts';
 export { PLANS, QUICK_IDS } from './plans.ts';
 export { makeReportFolder, readResult, writeReport } from './report/index.ts';
 export type { BenchResult } from './results.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { arch, tmpdir } from 'node:os';
 import { test } from 'node:test';
 
-import { describeMachine, parseCpuModel, parseFileSystem } from './machine-info.ts';
+import { caveatOf, describeMachine, hasNoJournal, parseCpuModel, parseMount } from './machine-info.ts';
 
 const MOUNTS = `22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 23 22 0:21 / /proc rw,nosuid shared:2 master:7 - proc proc rw
@@ -25,14 +25,28 @@ test('a CPU that the kernel has no name for is told by its part number', () => {
 });
 
 test('the file system of a folder is that of the innermost mount', () => {
-  assert.equal(parseFileSystem(MOUNTS, '/home/a'), 'ext4');
-  assert.equal(parseFileSystem(MOUNTS, '/srv/a'), 'btrfs');
-  assert.equal(parseFileSystem(MOUNTS, '/srv/two words/a'), 'xfs');
-  assert.equal(parseFileSystem(MOUNTS, '/srvother'), 'ext4');
+  assert.equal(parseMount(MOUNTS, '/home/a').type, 'ext4');
+  assert.equal(parseMount(MOUNTS, '/srv/a').type, 'btrfs');
+  assert.equal(parseMount(MOUNTS, '/srv/two words/a').type, 'xfs');
+  assert.equal(parseMount(MOUNTS, '/srvother').type, 'ext4');
 });
 
 test('of two mounts on one place the later one counts', () => {
-  assert.equal(parseFileSystem(MOUNTS, '/tmp/a'), 'tmpfs');
+  assert.equal(parseMount(MOUNTS, '/tmp/a').type, 'tmpfs');
+});
+
+test('a mount tells its device', () => {
+  assert.equal(parseMount(MOUNTS, '/home/a').device, '8:1');
+});
+
+test('ext4 without a journal is told by its options', () => {
+  assert.equal(hasNoJournal('rw\nbsddf\ndelalloc\nbarrier\ndata=ordered\nauto_da_alloc\n'), false);
+  assert.equal(hasNoJournal('rw\nbsddf\ndelalloc\nbarrier\nauto_da_alloc\n'), true);
+});
+
+test('a file system that distorts measurements has a caveat, others have none', () => {
+  assert.match(caveatOf('ext4 without a journal') ?? '', /deleted in the last minutes/);
+  assert.equal(caveatOf('ext4'), undefined);
 });
 
 test('a machine is described without its name', () => {

@@ -69,7 +69,7 @@ export interface MachineInfo {
   readonly cores: number;
   readonly memoryMiB: number;
   readonly kernel: string;
-  /** Of the shared folder. */
+  /** Of the shared folder: a type, such as `xfs`, or `ext4 without a journal`. */
   readonly fileSystem: string;
   readonly node: string;
   /** Absent with --daemon-only: there was no guest. */

@@ -57,6 +57,13 @@ test('without KVM the report says what counts then; with KVM, and without a gues
   assert.match(below({ ...RESULT, machine: host }, '## Machine')[2], /^- Guest: none/);
 });
 
+test('the report says so where the file system distorts the figures', () => {
+  const { machine } = RESULT;
+  const distorted = { ...RESULT, machine: { ...machine, fileSystem: 'ext4 without a journal' } };
+  assert.match(markdownOf(documentOf(distorted)), /passes over all inodes that were deleted/);
+  assert.doesNotMatch(markdownOf(documentOf(RESULT)), /passes over all inodes that were deleted/);
+});
+
 test('each suite has a table of each metric: medians, and the middle half where rounds differ', () => {
   // Headings come again in the next suite: the first are those of smallfile.
   assert.deepEqual(below(RESULT, '### Rate'), [

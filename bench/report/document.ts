@@ -1,4 +1,5 @@
 /** What the report says, in parts that Markdown and HTML write in their own ways. */
+import { caveatOf } from '../machine-info.ts';
 import type { BenchResult, ContestantInfo, MachineInfo, Row, SuiteName } from '../results.ts';
 import { NOT_MEASURED, ratioChart, SUITES, suiteCharts } from './charts.ts';
 import {
@@ -63,7 +64,9 @@ export function documentOf(result: BenchResult): Part[] {
     paragraph(`${machine.date}, ${counted(rounds, 'round')}: ${command}`),
     heading(2, 'Machine'),
     { kind: 'list', items: machineLines(machine) },
-    ...(machine.guest?.accelerator === 'tcg' ? [paragraph(EMULATED)] : []),
+    ...[machine.guest?.accelerator === 'tcg' ? EMULATED : undefined, caveatOf(machine.fileSystem)]
+      .filter((caveat) => caveat !== undefined)
+      .map(paragraph),
     paragraph(READING),
     ...goals(result),
     ...(chart === undefined ? [] : [{ kind: 'chart', chart } as const]),

@@ -7,6 +7,8 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import {
   type BenchResult,
   benchSuites,
+  caveatOf,
+  describeMachine,
   makeReportFolder,
   PLANS,
   plansOf,
@@ -172,6 +174,8 @@ async function bench(options: Options, command: Command): Promise<void> {
   };
   const measure = options.daemonOnly ? daemonOnly(options, common, command) : inGuests(options, common);
   makeReportFolder(out);
+  const caveat = caveatOf(describeMachine(common.parent).fileSystem);
+  if (caveat !== undefined) process.stderr.write(`${caveat}\n--dir takes a folder on another one: docs/BENCH.md.\n`);
   try {
     await withGuestErrors(measure);
   } finally {
