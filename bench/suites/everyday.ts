@@ -55,6 +55,12 @@ const WARM_NPM = `[ -e /tmp/everyday/warm/node_modules ] || {
   ( cd /tmp/everyday/warm; ${NPM_CI}; mkdir -p node_modules ) > /dev/null
 }`;
 
+/**
+ * Files that are older than the index, as they are in daily work. git reads the others again, as they may have changed
+ * in the same second: the more of them, the faster they were cloned.
+ */
+const SETTLE = `git ls-files -z | xargs -0 touch -d '2020-01-01 00:00:00'; git update-index -q --refresh`;
+
 interface StepOptions {
   readonly name: string;
   /** What its operations are, in the plural. */
@@ -92,6 +98,7 @@ function gitSteps({ commits }: EverydaySize): Step[] {
       operation: 'runs',
       operations: 1,
       folder: 'clone',
+      before: SETTLE,
       script: `[ -z "$(git status --porcelain)" ] || { echo 'git status: a fresh clone is not clean' >&2; exit 1; }`,
     }),
   ];

@@ -173,8 +173,8 @@ export class Context {
     return this.arena.u32[this.#stat + SIZE] + this.arena.u32[this.#stat + SIZE + 1] * 0x1_0000_0000;
   }
 
-  /** Major and minor in 32 bits, as the kernel's dev_t has them, signed. */
-  get #device(): number {
+  /** Major and minor in 32 bits, as the kernel's dev_t has them, signed. (V8 calls its runtime for private getters.) */
+  #device(): number {
     return (this.arena.u32[this.#stat + DEV_MAJOR] << 20) | this.arena.u32[this.#stat + DEV_MINOR];
   }
 
@@ -254,7 +254,7 @@ export class Context {
     const { inodes } = this;
     const { mounts } = inodes;
     const s = this.#stat;
-    const device = this.#device;
+    const device = this.#device();
     const idLo = u32[s + MNT_ID] | 0;
     const idHi = u32[s + MNT_ID + 1] | 0;
     const mount = mounts.find(inodes.mount(dirSlot), device, idLo, idHi);
@@ -275,7 +275,7 @@ export class Context {
     const { u32 } = this.arena;
     const { mounts } = this.inodes;
     const s = this.#stat;
-    const device = this.#device;
+    const device = this.#device();
     let mount = mounts.findAndHold(this.inodes.mount(dirSlot), device, u32[s + MNT_ID] | 0, u32[s + MNT_ID + 1] | 0);
     if (mount === 0) mount = this.#addMount(fd);
     if (mount > 0 && !this.#announceSubmounts && !mounts.canShow(mount, u32[s + INO + 1])) {
@@ -315,7 +315,7 @@ export class Context {
     const { mounts } = this.inodes;
     const flagBits = (reopens ? MOUNT_REOPENS : 0) | (isDirectory ? 0 : MOUNT_FILES) | readonly;
     const [idLo, idHi, inoLo, inoHi] = [u32[s + MNT_ID], u32[s + MNT_ID + 1], u32[s + INO], u32[s + INO + 1]];
-    const added = mounts.add(this.#device, idLo | 0, idHi | 0, mountFd, flagBits, inoLo | 0, inoHi | 0);
+    const added = mounts.add(this.#device(), idLo | 0, idHi | 0, mountFd, flagBits, inoLo | 0, inoHi | 0);
     if (added !== 0) return added;
     this.#warn(`${where} cannot be served: there are 4096 others that guests know`);
     return -ENFILE;
@@ -326,8 +326,8 @@ export class Context {
     const { u32 } = this.arena;
     const { mounts } = this.inodes;
     const s = this.#stat;
-    mounts.setOwnDevice(this.#device);
-    const mount = mounts.add(this.#device, u32[s + MNT_ID] | 0, u32[s + MNT_ID + 1] | 0, mountFd, flagBits);
+    mounts.setOwnDevice(this.#device());
+    const mount = mounts.add(this.#device(), u32[s + MNT_ID] | 0, u32[s + MNT_ID + 1] | 0, mountFd, flagBits);
     const slot = this.inodes.insert(mount, u32[s + INO], u32[s + INO + 1], this.mode, fd);
     assert(slot === ROOT_SLOT, 'the root is not the first inode');
     this.inodes.pinToSession(slot);
