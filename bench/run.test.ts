@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
 import type { Vm } from '../lab/index.ts';
 import { PLANS } from './plans.ts';
-import { runSuites } from './run.ts';
+import { fillFolders, runSuites } from './run.ts';
 import type { Suite } from './workload.ts';
 
 const [plan] = PLANS;
@@ -53,4 +56,22 @@ test('what a round found is told before the next one, which may fail', async () 
     [0, 7, undefined],
     [1, 7, [7]],
   ]);
+});
+
+test('each contestant has files of its own, or the same ones where a suite says so', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'fill-'));
+  t.after(() => rmSync(root, { recursive: true }));
+  const prepare = async (folder: string): Promise<void> => writeFileSync(join(folder, 'data'), 'data');
+  const suite = { packages: [], node: false, prepare, steps: [] };
+  await fillFolders(
+    root,
+    [
+      { ...suite, name: 'everyday' },
+      { ...suite, name: 'fio', sharesFiles: true },
+    ],
+    ['a', 'b'],
+  );
+  const inodes = (name: string): number =>
+    new Set(['a', 'b'].map((id) => statSync(join(root, name, id, 'data')).ino)).size;
+  assert.deepEqual([inodes('everyday'), inodes('fio')], [2, 1]);
 });

@@ -1,5 +1,5 @@
 /** Rounds: each contestant does each step of each suite in each of them. */
-import { cpSync, mkdirSync } from 'node:fs';
+import { cpSync, linkSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { messageOf } from '../lab/index.ts';
@@ -47,14 +47,22 @@ function folderOf(root: string, suite: Suite, { plan }: Contestant): string {
   return join(root, suite.name, plan.id);
 }
 
-/** Fills the shared folder with what suites need: each contestant has it for itself. */
+/** Fills the shared folder with what suites need: each contestant has it for itself, or a link of its own to it. */
 export async function fillFolders(sharedDir: string, suites: readonly Suite[], ids: readonly string[]): Promise<void> {
   for (const suite of suites) {
     const [first, ...others] = ids.map((id) => join(sharedDir, suite.name, id));
     mkdirSync(first, { recursive: true });
     await suite.prepare?.(first);
-    for (const other of others) cpSync(first, other, { recursive: true, verbatimSymlinks: true, mode: 0 });
+    for (const other of others) {
+      if (suite.sharesFiles) linkFiles(first, other);
+      else cpSync(first, other, { recursive: true, verbatimSymlinks: true, mode: 0 });
+    }
   }
+}
+
+function linkFiles(from: string, to: string): void {
+  mkdirSync(to);
+  for (const name of readdirSync(from)) linkSync(join(from, name), join(to, name));
 }
 
 class Run {

@@ -38,5 +38,10 @@ export interface Suite {
   readonly files?: (fetching?: FetchOptions) => Promise<readonly CpioEntry[]>;
   /** Fills the folder from the host, before the first round. */
   readonly prepare?: (hostFolder: string) => Promise<void>;
+  /**
+   * All contestants work on the same files, each in its turn, by links of its own: for steps that replace none. In what
+   * pieces the host's page cache has a file is luck, and every write to it pays for it.
+   */
+  readonly sharesFiles?: boolean;
   readonly steps: readonly Step[];
 }
