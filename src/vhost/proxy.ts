@@ -125,6 +125,8 @@ export class Proxy {
       if (message === 'later') return true;
       if (message === 'closed') return false;
       try {
+        // What the rings had before it was sent comes before it.
+        this.#look();
         this.#options.message(sender, message);
         if (sender === 'front-end') {
           to.send(message, this.#hearFrontEnd(message));
@@ -151,7 +153,6 @@ export class Proxy {
     } else if (name === 'SET_PROTOCOL_FEATURES' && payload.byteLength >= U64.bytes) {
       this.#protocolFeatures = payload.getBigUint64(0, true);
     } else if (name === 'RESET_DEVICE') {
-      this.#look();
       for (const queue of this.#queues.values()) queue.forget();
     }
     return fds;
@@ -188,7 +189,6 @@ export class Proxy {
     if (payload.byteLength < VringAddr.bytes) return;
     const queue = this.#queue(VringAddr.index(payload, 0));
     if (queue === undefined) return;
-    this.#look();
     queue.suspend();
     queue.addresses = {
       descriptor: VringAddr.descUserAddr(payload, 0),
@@ -246,7 +246,6 @@ export class Proxy {
   }
 
   #changeMemory(change: MemoryMessage): void {
-    this.#look();
     for (const queue of this.#queues.values()) queue.suspend();
     this.#memory.apply(change);
     for (const queue of this.#queues.values()) this.#start(queue);
@@ -257,7 +256,6 @@ export class Proxy {
     if (name === 'GET_VRING_BASE' && payload.byteLength >= VringState.bytes) {
       const queue = this.#queues.get(VringState.index(payload, 0));
       if (queue === undefined) return;
-      queue.watch.look();
       queue.suspend();
       queue.dropKick();
       queue.setBase(VringState.num(payload, 0));
