@@ -4,7 +4,7 @@
  */
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 
-import { assert } from '../core/index.ts';
+import { assert, type Fd } from '../core/index.ts';
 import type { ScratchFileSystem } from '../fs/file-system.ts';
 import { InHeader, type InitOffer, type Opcode, OutHeader } from '../fuse/index.ts';
 import { Arena, close, eventfd, signalEventfd } from '../sys/index.ts';
@@ -51,11 +51,10 @@ export class WarmUpDriver {
   readonly #high = new Arena(HIGH_BYTES);
   readonly #scratch: ScratchFileSystem;
   readonly #driver: DriverQueue;
-  readonly #kickFd = eventfd();
-  readonly #callFd = eventfd();
-  readonly #commandFd = eventfd();
-  readonly #wakeFd = eventfd();
-  readonly #loop = new QueueLoop(this.#wakeFd);
+  readonly #kickFd: Fd;
+  readonly #callFd: Fd;
+  readonly #commandFd: Fd;
+  readonly #loop: QueueLoop;
   readonly #commands: MessagePort;
   readonly #answers = new Int32Array(new SharedArrayBuffer(ANSWERS_WORDS * 4));
   #told = 0;
@@ -65,12 +64,20 @@ export class WarmUpDriver {
   readonly #gid = process.getegid?.() ?? 0;
   #unique = 0;
 
-  /** `poolSize`: as that of the session. */
-  constructor(scratch: ScratchFileSystem, offer: InitOffer, poolSize: number) {
+  /**
+   * `poolSize`: as that of the session. `resources`: what is to be let go at the end, also when this throws, as it does
+   * where a limit of descriptors is reached.
+   */
+  constructor(scratch: ScratchFileSystem, offer: InitOffer, poolSize: number, resources: DisposableStack) {
     this.#scratch = scratch;
     this.reply = new DataView(this.#high.buffer, REPLY_AT, ROOM_BYTES);
+    const event = (): Fd => resources.adopt(eventfd(), close);
+    this.#kickFd = event();
+    this.#callFd = event();
+    this.#commandFd = event();
+    this.#loop = resources.adopt(new QueueLoop(event()), (loop) => loop.end());
     const { port1, port2 } = new MessageChannel();
-    this.#commands = port1;
+    this.#commands = resources.adopt(port1, (port) => port.close());
     const mirror = new MemoryMirror();
     const warn = (): void => undefined;
     const waits = new Waits(Waits.create());
@@ -206,13 +213,6 @@ export class WarmUpDriver {
       while (driver.collect() >= 0) collected += 1;
       return collected === times;
     });
-  }
-
-  close(): void {
-    this.#loop.end();
-    this.#commands.close();
-    this.#scratch.close();
-    for (const fd of [this.#kickFd, this.#callFd, this.#commandFd, this.#wakeFd]) close(fd);
   }
 }
 

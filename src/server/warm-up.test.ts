@@ -9,6 +9,7 @@ import { ENOSYS } from '../core/index.ts';
 import type { FileSystemModule } from '../fs/file-system.ts';
 import * as passthrough from '../fs/passthrough/index.ts';
 import { OPCODES } from '../fuse/index.ts';
+import { descriptorLimit, setDescriptorLimit } from '../sys/index.ts';
 import { initOffer } from './offer.ts';
 import { createPool } from './pool.ts';
 import { WarmUp, WarmUpTurn } from './warm-up.ts';
@@ -118,6 +119,33 @@ test('what it practises on is let go where it cannot begin', () => {
   const options = { exported: {}, offer: initOffer(cachePolicy('auto')), pool };
   assert.throws(() => WarmUp.open(broken, options), /no descriptors left/);
   assert.equal(closed, 1);
+});
+
+test('where descriptors run out, however far it came, it has let go of all that it took', (t) => {
+  const policy = cachePolicy('auto');
+  const exported = passthrough.openExport({ ...policy, sharedDir: share, readonly: false, xattr: true });
+  t.after(() => passthrough.closeExport(exported));
+  const { soft, hard } = descriptorLimit();
+  const found = { descriptors: descriptors(), mounts: mounts(), temporary: temporary() };
+  const taken = new Set(readdirSync('/proc/self/fd'));
+  let limit = 0;
+  while (taken.has(`${limit}`)) limit += 1;
+  let failures = 0;
+  for (let warmUp: WarmUp | undefined; warmUp === undefined; warmUp?.end()) {
+    assert.equal(setDescriptorLimit(limit + failures, hard), 0);
+    try {
+      warmUp = WarmUp.open(module, { exported, offer: initOffer(policy), pool });
+    } catch (error) {
+      assert.match((error as Error).message, /EMFILE/);
+      failures += 1;
+    } finally {
+      setDescriptorLimit(soft, hard);
+    }
+    if (warmUp === undefined) {
+      assert.deepEqual({ descriptors: descriptors(), mounts: mounts(), temporary: temporary() }, found);
+    }
+  }
+  assert.ok(failures > 5, 'the limit was never in the way of the eventfds');
 });
 
 test('one thread of a process warms up at a time, the next when it has ended or given up', (t) => {

@@ -44,13 +44,14 @@ export class WarmUp {
   readonly asked = new Map<string, number>();
   readonly refusals = new Map<string, number>();
   readonly #driver: WarmUpDriver;
+  readonly #resources: DisposableStack;
   readonly #script: Generator<void, void>;
   /** The fixed part: a value of one byte. */
   #setxattr = [1, 0];
-  #ended = false;
 
-  private constructor(driver: WarmUpDriver) {
+  private constructor(driver: WarmUpDriver, resources: DisposableStack) {
     this.#driver = driver;
+    this.#resources = resources;
     this.#script = this.#rounds();
   }
 
@@ -58,26 +59,22 @@ export class WarmUp {
   static open(module: FileSystemModule, { exported, offer, pool }: Served): WarmUp | undefined {
     const scratch = module.openScratch?.(exported, { warn: () => undefined, released: () => undefined });
     if (scratch === undefined) return undefined;
-    try {
-      return new WarmUp(new WarmUpDriver(scratch, offer, pool.size));
-    } catch (error) {
-      scratch.close();
-      throw error;
-    }
+    using resources = new DisposableStack();
+    resources.adopt(scratch, () => scratch.close());
+    const driver = new WarmUpDriver(scratch, offer, pool.size, resources);
+    return new WarmUp(driver, resources.move());
   }
 
   /** Serves for half a millisecond. Whether there is more to do; `end` has been called otherwise. */
   step(): boolean {
     const end = performance.now() + SLICE_MS;
-    while (!this.#ended && performance.now() < end) if (this.#script.next().done === true) this.end();
-    return !this.#ended;
+    while (!this.#resources.disposed && performance.now() < end) if (this.#script.next().done === true) this.end();
+    return !this.#resources.disposed;
   }
 
   /** Frees everything; in the middle as well. */
   end(): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#driver.close();
+    this.#resources.dispose();
   }
 
   /** Sends a request, unless it was refused before: a guest does not ask again either. Whether it succeeded. */
